@@ -1,0 +1,17 @@
+"""The one exception a user is meant to see."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: one sentence naming what, where and what to do (exit code 2)."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`, did you mean 'beta'?` when something near exists, else the whole choice."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f", did you mean '{near[0]}'?"
+    return f" (known: {', '.join(known)})" if known else ""

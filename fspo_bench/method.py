@@ -1,0 +1,98 @@
+"""What a method file gives, read into one object.
+
+A method composes three things: the context it shows the policy, the stages it trains, and the way
+it answers (greedy generation behind the context). Its file defines
+
+    SEES       which parts of a user it may see: ("shots",), ("description",) or ()
+    Config     a frozen dataclass of its own settings (`--set key=value`)
+    context    context(seen, config) -> str, the text before the question
+    stages     stages(config, preset) -> list[Stage], absent when nothing is trained
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from fspo_bench.errors import UserError, did_you_mean
+from fspo_bench.packs import Found, load_method
+from fspo_bench.presets import Preset
+from fspo_bench.prompts import Seen
+from fspo_bench.store import digest, file_sha256
+from fspo_bench.tasks import Preference, User
+
+PARTS = ("shots", "description")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A loaded method with its settings resolved."""
+
+    name: str
+    kind: str
+    module: ModuleType
+    config: Any
+    hash: str
+
+    @property
+    def personal(self) -> bool:
+        """Whether what it sees differs between users."""
+        return bool(self.module.SEES)
+
+    @property
+    def sees_description(self) -> bool:
+        return "description" in self.module.SEES
+
+    def context(self, user: User, shots: tuple[Preference, ...]) -> str:
+        """The text before the question, from what the method declared that it sees and nothing else."""
+        seen = Seen(
+            shots=shots if "shots" in self.module.SEES else (),
+            description=user.description if self.sees_description else "",
+        )
+        return str(self.module.context(seen, self.config))
+
+    def stages(self, preset: Preset) -> list[Any]:
+        return list(self.module.stages(self.config, preset)) if hasattr(self.module, "stages") else []
+
+
+def open_method(found: Found, preset: Preset, settings: Mapping[str, Any]) -> tuple[Method, Preset]:
+    """Load a method; settings go to its Config first, else to the preset.
+
+    Raises:
+        UserError: an unknown key or a value of the wrong type.
+    """
+    module = load_method(found)
+    if unknown := set(module.SEES) - set(PARTS):
+        raise UserError(f"{found.path}: SEES holds '{unknown.pop()}', known: {', '.join(PARTS)}")
+    own = {f.name for f in dataclasses.fields(module.Config)}
+    of_preset = {f.name for f in dataclasses.fields(preset)} - {"name"}
+    for key in settings:
+        if key not in own | of_preset:
+            raise UserError(f"--set {key}: method '{found.name}' has no such setting{did_you_mean(key, own | of_preset)}")
+    config = _replace(module.Config(), {k: v for k, v in settings.items() if k in own})
+    preset = _replace(preset, {k: v for k, v in settings.items() if k not in own})
+    fingerprint = digest([file_sha256(found.path), dataclasses.asdict(config)])
+    return Method(found.name, found.kind, module, config, fingerprint), preset
+
+
+def _replace(value: Any, changes: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(type(value))
+    checked = {}
+    for key, given in changes.items():
+        wanted = hints[key]
+        if wanted is float and type(given) is int:
+            given = float(given)  # noqa: PLW2901
+        if wanted in (int, float, str, bool) and type(given) is not wanted:
+            raise UserError(f"--set {key}: '{given}' is not {_a(wanted)}")
+        checked[key] = given
+    try:
+        return dataclasses.replace(value, **checked)
+    except ValueError as error:
+        raise UserError(f"--set: {error}") from None
+
+
+def _a(kind: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]

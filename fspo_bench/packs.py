@@ -1,0 +1,117 @@
+"""Packs: folders with `tasks/`, `methods/`, `baselines/`. This repository is the first one.
+
+The folder is the registry: a task is `tasks/NAME/task.yaml`, a method is `methods/NAME.py`.
+Finding and listing never execute what they find; only `load_method` runs a file, the one asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from fspo_bench.errors import UserError, did_you_mean
+
+KINDS = ("methods", "baselines")
+ENTRY_POINT_GROUP = "fspo_bench.packs"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A named folder holding tasks, methods and baselines."""
+
+    name: str
+    root: Path
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something a pack offers: `path` is a task's folder or a method's file."""
+
+    name: str
+    kind: str
+    pack: str
+    path: Path
+
+
+def builtin_root() -> Path:
+    """The pack shipped with the library: inside the wheel, or the checkout around it."""
+    package = Path(__file__).parent
+    wheel = package / "builtin"
+    return wheel if wheel.is_dir() else package.parent
+
+
+def packs(extra: Sequence[str] = ()) -> list[Pack]:
+    """The built-in pack, installed ones (entry points), `FSPO_BENCH_PACKS`, then `extra` folders."""
+    found = [Pack("fspo-bench", builtin_root())]
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        spec = importlib.util.find_spec(point.value)
+        if spec and spec.submodule_search_locations:
+            found.append(Pack(point.name, Path(next(iter(spec.submodule_search_locations)))))
+    from_environment = [p for p in os.environ.get("FSPO_BENCH_PACKS", "").split(os.pathsep) if p]
+    for folder in [*from_environment, *extra]:
+        root = Path(folder).expanduser().resolve()
+        if not any((root / part).is_dir() for part in ("tasks", *KINDS)):
+            raise UserError(f"pack folder '{folder}' has none of tasks/, methods/, baselines/")
+        found.append(Pack(root.name, root))
+    return found
+
+
+def find_tasks(where: Sequence[Pack]) -> list[Found]:
+    """Every task of the packs, by name."""
+    return [
+        Found(file.parent.name, "task", pack.name, file.parent)
+        for pack in where
+        for file in sorted((pack.root / "tasks").glob("*/task.yaml"))
+    ]
+
+
+def find_methods(where: Sequence[Pack]) -> list[Found]:
+    """Every method and baseline of the packs, by name."""
+    return [
+        Found(file.stem, kind.removesuffix("s"), pack.name, file)
+        for pack in where
+        for kind in KINDS
+        for file in sorted((pack.root / kind).glob("*.py"))
+        if not file.stem.startswith("_")
+    ]
+
+
+def resolve(name: str, among: Sequence[Found], what: str) -> Found:
+    """The one thing called `name`: a bare name, `pack/name`, or a path to a folder or file."""
+    path = Path(name).expanduser()
+    if what == "task" and (path / "task.yaml").is_file():
+        return Found(path.resolve().name, "task", "path", path.resolve())
+    if what == "method" and path.suffix == ".py" and path.is_file():
+        return Found(path.stem, "method", "path", path.resolve())
+    hits = [f for f in among if name in (f.name, f"{f.pack}/{f.name}")]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise UserError(f"{what} '{name}' is in several packs: {', '.join(f'{f.pack}/{f.name}' for f in hits)}")
+    raise UserError(f"unknown {what} '{name}'{did_you_mean(name, {f.name for f in among})}")
+
+
+def docstring(found: Found) -> str:
+    """A method file's docstring, read without running it."""
+    return ast.get_docstring(ast.parse(found.path.read_text(encoding="utf-8"))) or ""
+
+
+def load_method(found: Found) -> ModuleType:
+    """Run a method's file as a module of its own name."""
+    name = f"fspo_bench_ext.{found.pack.replace('-', '_')}.{found.kind}.{found.name}"
+    spec = importlib.util.spec_from_file_location(name, found.path)
+    assert spec and spec.loader, found.path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses with postponed annotations look themselves up here
+    spec.loader.exec_module(module)
+    missing = [part for part in ("SEES", "Config", "context") if not hasattr(module, part)]
+    if missing:
+        raise UserError(f"{found.path} is no method: it lacks {', '.join(missing)} (see docs/adding-a-method.md)")
+    return module

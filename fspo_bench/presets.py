@@ -1,0 +1,63 @@
+"""Presets: named budgets. `--set key=value` changes any of these numbers for one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fspo_bench.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is trained and tested, and with what step sizes."""
+
+    name: str
+    model: str = "smollm2-135m"
+    shots: int = 4
+    """Preferences of the user in the context."""
+    queries: int = 8
+    """Held-out pairs behind one context (K)."""
+    sft_contexts: int = 16
+    """Contexts of the first stage (Pref-FT)."""
+    contexts: int = 16
+    """Contexts of the second stage (IPO or DPO)."""
+    contexts_per_step: int = 1
+    sft_lr: float = 5e-4
+    lr: float = 2e-4
+    ipo_beta: float = 0.1
+    dpo_beta: float = 0.1
+    lora_rank: int = 16
+    """0 trains every weight."""
+    dtype: str = "float32"
+    chunk: int = 16
+    """Answers in memory at a time."""
+    test_users: int = 32
+    test_questions: int = 6
+    """Questions answered for each test user."""
+    test_pairs: int = 3
+    """Held-out pairs of each test user whose likelihoods are compared."""
+    chat_template: bool = True
+
+
+PRESETS = {
+    p.name: p
+    for p in (
+        Preset("tiny", shots=2, queries=2, sft_contexts=2, contexts=2, test_users=4, test_questions=2, test_pairs=2),
+        Preset("cpu"),
+        Preset(
+            "gpu", sft_contexts=1000, contexts=5000, contexts_per_step=4, dtype="bfloat16", chunk=64,
+            test_users=200, test_questions=12, test_pairs=12,
+        ),
+        Preset(
+            "paper", model="hf/meta-llama/Llama-3.2-3B-Instruct", shots=8, queries=1, sft_contexts=20000,
+            contexts=20000, contexts_per_step=4, sft_lr=1e-7, lr=1e-6, ipo_beta=0.01, lora_rank=0,
+            dtype="bfloat16", chunk=16, test_users=200, test_questions=12, test_pairs=12,
+        ),
+    )
+}  # fmt: skip
+
+
+def preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise UserError(f"unknown preset '{name}'{did_you_mean(name, PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,104 @@
+"""One content-addressed store for everything expensive: key = hash of all that can change the value.
+
+Small values are JSON files, trained weights and converted models are folders. Writes go to a
+temporary name and are renamed into place, so a killed process never leaves half a value.
+Nothing is locked and nothing is indexed: `rm -r` clears, `tar` shares.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def home() -> Path:
+    """`FSPO_BENCH_HOME`, or the platform's cache folder."""
+    if path := os.environ.get("FSPO_BENCH_HOME"):
+        return Path(path).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fspo-bench"
+
+
+def canonical(value: Any) -> str:
+    """The one JSON spelling of a value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+class Store:
+    """`get`/`put` JSON values by key; `folder` builds a directory once."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or home() / "store"
+
+    def _path(self, key: str) -> Path:
+        return self.root / key[:2] / f"{key}.json"
+
+    def get(self, key: str) -> Any | None:
+        try:
+            return json.loads(self._path(key).read_text(encoding="utf-8"))["value"]
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, value: Any) -> None:
+        write_atomic(self._path(key), canonical({"value": value}))
+
+    def has_folder(self, key: str) -> bool:
+        return (self.root / "folders" / key).is_dir()
+
+    def folder_path(self, key: str) -> Path:
+        """Where a finished folder lies (it exists exactly when it is complete)."""
+        return self.root / "folders" / key
+
+    def partial_path(self, key: str) -> Path:
+        """Where an unfinished folder keeps what a resumed process can use."""
+        return self.root / "partial" / key
+
+    def finish_folder(self, key: str) -> Path:
+        """Move the partial folder into place."""
+        final = self.folder_path(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():  # another process was faster; its content is the same by key
+            shutil.rmtree(self.partial_path(key))
+        else:
+            os.replace(self.partial_path(key), final)
+        return final
+
+
+@contextmanager
+def building(final: Path) -> Iterator[Path]:
+    """A scratch folder beside `final`, renamed to it on success and removed on failure."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
+    try:
+        yield scratch
+        if not final.exists():
+            os.replace(scratch, final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

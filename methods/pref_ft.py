@@ -1,0 +1,34 @@
+"""Pref-FT: few-shot preference fine-tuning, the first stage of FSPO alone.
+
+Maximum likelihood of the user's preferred answer behind N of the user's preferences. FSPO's tables
+call this row "GPO"; it is only the likelihood part of Group Preference Optimization
+(arXiv 2310.11523), so it has a name of its own here.
+
+    fspo-bench run --method pref_ft --task roleplay
+
+Faithful: preferred answers only, as the paper says (its released code trains on both). Differs:
+the loss is a mean over tokens, then over the answers behind one context.
+"""
+
+from dataclasses import dataclass
+
+from fspo_bench.presets import Preset
+from fspo_bench.prompts import Seen, shots_context
+from fspo_bench.train import Stage
+
+SEES = ("shots",)
+
+
+@dataclass(frozen=True)
+class Config:
+    """No settings beside the preset's budget."""
+
+
+def context(seen: Seen, config: Config) -> str:
+    """The user's preferences, both sides of each."""
+    return shots_context(seen.shots)
+
+
+def stages(config: Config, preset: Preset) -> list[Stage]:
+    """One pass of maximum likelihood."""
+    return [Stage("sft", preset.sft_contexts, preset.sft_lr, contexts_per_step=preset.contexts_per_step)]
