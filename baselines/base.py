@@ -1,6 +1,6 @@
 """Base: the untouched model reads the question alone. Every win rate is against its answers.
 
-    fspo-bench run --method base --task roleplay
+fspo-bench run --method base --task roleplay
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Few-shot prompting: the untouched model reads the same shots as FSPO (FSPO's table 1).
 
-    fspo-bench run --method few_shot --task roleplay
+fspo-bench run --method few_shot --task roleplay
 """
 
 from dataclasses import dataclass
@@ -16,5 +16,5 @@ class Config:
 
 
 def context(seen: Seen, config: Config) -> str:
-    """The user's preferences, both sides of each."""
-    return shots_context(seen.shots)
+    """The user's preferences."""
+    return shots_context(seen)

@@ -1,6 +1,6 @@
 """Oracle: the untouched model reads the user's true description (persona steering; FSPO's upper bound).
 
-    fspo-bench run --method oracle --task roleplay
+fspo-bench run --method oracle --task roleplay
 """
 
 from dataclasses import dataclass

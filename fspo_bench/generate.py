@@ -35,9 +35,15 @@ def generate(
     own = DynamicCache()
     written: list[list[int]] = [[] for _ in questions]
     open_rows = set(range(len(questions)))
+    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
     with branches_attend(lm):
         hidden = decoder(
-            input_ids=ids, position_ids=positions, past_key_values=own, use_cache=True, shared_prefix=prefix
+            input_ids=ids,
+            position_ids=positions,
+            past_key_values=own,
+            use_cache=True,
+            shared_prefix=prefix,
+            own_seen=causal,
         ).last_hidden_state
         token = head(hidden[torch.arange(len(questions)), lengths - 1]).argmax(-1)
         for step in range(max_new_tokens):
@@ -55,7 +61,7 @@ def generate(
                 past_key_values=own,
                 use_cache=True,
                 shared_prefix=prefix,
-                own_visible=visible,
+                own_seen=visible[:, None, None, :],
             ).last_hidden_state
             token = head(hidden[:, -1]).argmax(-1)
     return written

@@ -69,14 +69,18 @@ class Judge:
         known = {text: self.store.get(key) for text, key in keys.items()}
         if missing := [text for text, value in known.items() if value is None]:
             for text, row in _read(missing):
-                value = (row - self.weights["mean"]) / self.weights["sd"] @ self.weights["slope"] + self.weights["offset"]
+                value = (row - self.weights["mean"]) / self.weights["sd"] @ self.weights[
+                    "slope"
+                ] + self.weights["offset"]
                 known[text] = [round(float(x), 5) for x in value]
                 self.store.put(keys[text], known[text])
         return {text: np.array(value, dtype=np.float32) for text, value in known.items()}
 
     def probability(self, user_id: str, a: Array, b: Array) -> float:
         """P(user prefers the answer with loadings `a` to the one with loadings `b`)."""
-        return float(1 / (1 + np.exp(-float(self.weights["scale"][0]) * float(self._users[user_id] @ (a - b)))))
+        return float(
+            1 / (1 + np.exp(-float(self.weights["scale"][0]) * float(self._users[user_id] @ (a - b))))
+        )
 
     def verdicts(self, comparisons: Sequence[tuple[str, str, str, str]]) -> list[float]:
         """P(a preferred to b) for each (user_id, question, a, b); equal texts give exactly 0.5."""
@@ -123,23 +127,32 @@ def _training_data(task: Task) -> list[object]:
 def fit(task: Task, file: Path, key: str) -> None:
     """Ridge regression of loadings and weakness on features, then the slope of the logistic."""
     targets = _targets(task)
-    examples = [((q.prompt, a.text), a) for q in task.questions_of("judge") for a in task.answers_to[q.question_id]]
+    examples = [
+        ((q.prompt, a.text), a) for q in task.questions_of("judge") for a in task.answers_to[q.question_id]
+    ]
     examples += _spoilt(examples)
     read = dict(_read([text for text, _ in examples]))
     x = np.stack([read[text] for text, _ in examples])
-    y = np.array([[float(a.weak) if t == WEAK else a.loadings.get(t, 0.0) for t in targets] for _, a in examples])
+    y = np.array(
+        [[float(a.weak) if t == WEAK else a.loadings.get(t, 0.0) for t in targets] for _, a in examples]
+    )
     mean, sd = x.mean(0), x.std(0) + 1e-6
     z, offset = (x - mean) / sd, y.mean(0)
     dual = np.linalg.solve(z @ z.T / z.shape[1] + RIDGE * np.eye(len(z)), y - offset)
     weights = {"mean": mean, "sd": sd, "slope": z.T @ dual / z.shape[1], "offset": offset}
     # The logistic's slope comes from questions the regression did not see: folds by question.
     scale = _slope(task, targets, examples, z, y)
-    tensors = {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in {**weights, "scale": np.array([scale])}.items()}
+    tensors = {
+        k: np.ascontiguousarray(v, dtype=np.float32)
+        for k, v in {**weights, "scale": np.array([scale])}.items()
+    }
     save_file(tensors, file, {"key": key, "targets": " ".join(targets)})
 
 
 def _targets(task: Task) -> tuple[str, ...]:
-    traits = sorted({t for q in task.questions_of("judge") for a in task.answers_to[q.question_id] for t in a.loadings})
+    traits = sorted(
+        {t for q in task.questions_of("judge") for a in task.answers_to[q.question_id] for t in a.loadings}
+    )
     return (*traits, WEAK)
 
 
@@ -158,7 +171,11 @@ def _spoilt(examples: Sequence[tuple[Text, Answer]]) -> list[tuple[Text, Answer]
 
 
 def _slope(
-    task: Task, targets: tuple[str, ...], examples: Sequence[tuple[Text, Answer]], z: Array, y: NDArray[np.float64]
+    task: Task,
+    targets: tuple[str, ...],
+    examples: Sequence[tuple[Text, Answer]],
+    z: Array,
+    y: NDArray[np.float64],
 ) -> float:
     """Maximum-likelihood slope of P on cross-fitted worth differences of judge users and questions."""
     from scipy.optimize import minimize_scalar
@@ -170,7 +187,9 @@ def _slope(
         train, held = fold != k, fold == k
         kernel = z[train] @ z[train].T / z.shape[1] + RIDGE * np.eye(int(train.sum()))
         offset = y[train].mean(0)
-        predicted[held] = z[held] @ z[train].T / z.shape[1] @ np.linalg.solve(kernel, y[train] - offset) + offset
+        predicted[held] = (
+            z[held] @ z[train].T / z.shape[1] @ np.linalg.solve(kernel, y[train] - offset) + offset
+        )
     place = {answer.answer_id: n for n, (_, answer) in reversed(list(enumerate(examples)))}
     differences = []
     for user in task.users_of("judge"):
@@ -232,7 +251,9 @@ def _read(texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
         questions = [tokenizer(q + "\n", add_special_tokens=False).input_ids for q, _ in batch]
         answers = [tokenizer(a or ".", add_special_tokens=False).input_ids for _, a in batch]
         width = max(len(q) + len(a) for q, a in zip(questions, answers, strict=True))
-        ids = torch.tensor([q + a + [0] * (width - len(q) - len(a)) for q, a in zip(questions, answers, strict=True)])
+        ids = torch.tensor(
+            [q + a + [0] * (width - len(q) - len(a)) for q, a in zip(questions, answers, strict=True)]
+        )
         with torch.no_grad():
             states = torch.stack(decoder(input_ids=ids, output_hidden_states=True).hidden_states[LAYERS])
         for row, (q, a) in enumerate(zip(questions, answers, strict=True)):
@@ -248,5 +269,3 @@ def _key_of(file: Path) -> str:
 
 def _load(task: Task, store: Store, file: Path, key: str) -> Judge:
     return Judge(task, store, key, _targets(task), load_file(file))
-
-

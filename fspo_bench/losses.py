@@ -23,7 +23,7 @@ def ipo(h: Tensor, beta: float) -> Tensor:
 
 def dpo(h: Tensor, beta: float) -> Tensor:
     """-log sigmoid(beta h) (Rafailov et al. 2023, arXiv 2305.18290, eq. 7), per pair."""
-    import torch.nn.functional as F  # noqa: N812
+    import torch.nn.functional as F
 
     return -F.logsigmoid(beta * h)
 

@@ -36,6 +36,7 @@ class Method:
     module: ModuleType
     config: Any
     hash: str
+    show_rejected: bool
 
     @property
     def personal(self) -> bool:
@@ -51,6 +52,7 @@ class Method:
         seen = Seen(
             shots=shots if "shots" in self.module.SEES else (),
             description=user.description if self.sees_description else "",
+            show_rejected=self.show_rejected,
         )
         return str(self.module.context(seen, self.config))
 
@@ -71,11 +73,13 @@ def open_method(found: Found, preset: Preset, settings: Mapping[str, Any]) -> tu
     of_preset = {f.name for f in dataclasses.fields(preset)} - {"name"}
     for key in settings:
         if key not in own | of_preset:
-            raise UserError(f"--set {key}: method '{found.name}' has no such setting{did_you_mean(key, own | of_preset)}")
+            raise UserError(
+                f"--set {key}: method '{found.name}' has no such setting{did_you_mean(key, own | of_preset)}"
+            )
     config = _replace(module.Config(), {k: v for k, v in settings.items() if k in own})
     preset = _replace(preset, {k: v for k, v in settings.items() if k not in own})
     fingerprint = digest([file_sha256(found.path), dataclasses.asdict(config)])
-    return Method(found.name, found.kind, module, config, fingerprint), preset
+    return Method(found.name, found.kind, module, config, fingerprint, preset.show_rejected), preset
 
 
 def _replace(value: Any, changes: Mapping[str, Any]) -> Any:

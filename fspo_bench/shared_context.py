@@ -95,7 +95,10 @@ def _pack(branches: Sequence[Branch], device: torch.device) -> _Packed:
     for b, row in enumerate(rows):
         for place, token in enumerate(row):
             owner[token] = b * width + place
-    tensor = lambda x: torch.tensor(x, device=device)  # noqa: E731
+
+    def tensor(x: Sequence[Any]) -> Tensor:
+        return torch.tensor(x, device=device)
+
     scored_at, targets, branch_of = tensor(scored).T
     return _Packed(
         tensor([ids]), tensor([offsets]),
@@ -114,13 +117,15 @@ class _MergedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: PLR0913
+    def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, prefix_key: Tensor, prefix_value: Tensor,
         packed: _Packed, scale: float,
     ) -> Tensor:  # fmt: skip
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         groups = prefix_key.shape[0]
-        out_p, lse_p = flash(_fold(query, groups), prefix_key[None], prefix_value[None], 0.0, False, scale=scale)
+        out_p, lse_p = flash(
+            _fold(query, groups), prefix_key[None], prefix_value[None], 0.0, False, scale=scale
+        )
         q, k, v = (_spread(x, packed) for x in (query, key, value))
         out_o, lse_o = flash(q, k, v, 0.0, True, scale=scale)
         out_p, lse_p = _unfold(out_p, query), _unfold(lse_p[..., None], query)
@@ -132,7 +137,7 @@ class _MergedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, prefix_key, prefix_value, out, lse = ctx.saved_tensors
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
         packed, groups, scale = ctx.packed, prefix_key.shape[0], ctx.scale
@@ -162,7 +167,7 @@ def _scatter(grad: Tensor, packed: _Packed) -> Tensor:
     b, n = packed.index.shape
     rows = grad.new_zeros(grad.shape[1], b * n, grad.shape[-1])
     rows[:, packed.owner] = grad[0]
-    return rows.unflatten(1, (b, n)).transpose(0, 1).contiguous()
+    return rows.reshape(-1, b, n, grad.shape[-1]).transpose(0, 1).contiguous()
 
 
 def _collect(x: Tensor, packed: _Packed) -> Tensor:
@@ -170,7 +175,9 @@ def _collect(x: Tensor, packed: _Packed) -> Tensor:
     h, d = x.shape[1], x.shape[-1]
     flat = x.transpose(0, 1).flatten(1, 2)
     keep = packed.real.flatten()
-    return x.new_zeros(h, packed.owner.shape[0], d).index_add(1, packed.index.flatten()[keep], flat[:, keep])[None]
+    return x.new_zeros(h, packed.owner.shape[0], d).index_add(1, packed.index.flatten()[keep], flat[:, keep])[
+        None
+    ]
 
 
 def _fold(x: Tensor, groups: int) -> Tensor:
@@ -186,7 +193,7 @@ def _unfold(x: Tensor, like: Tensor) -> Tensor:
     return x.reshape(groups, h // groups, b, n, -1).permute(2, 0, 1, 3, 4).reshape(b, h, n, -1)
 
 
-def _plain(q: Tensor, k: Tensor, v: Tensor, pk: Tensor, pv: Tensor, seen: Tensor, scale: float) -> Tensor:  # noqa: PLR0913
+def _plain(q: Tensor, k: Tensor, v: Tensor, pk: Tensor, pv: Tensor, seen: Tensor, scale: float) -> Tensor:
     """The same sum in plain operations: for decoding, and where the CPU flash kernel is not.
 
     Shapes: q (B, H, n, D); k, v (B, H, m, D); pk, pv (G, P, D); seen broadcasts to (B, H, n, m).
@@ -194,11 +201,20 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, pk: Tensor, pv: Tensor, seen: Tensor
     scores_p = _unfold(_fold(q, pk.shape[0]) @ pk[None].transpose(-1, -2) * scale, q)
     scores_o = (q @ k.transpose(-1, -2) * scale).masked_fill(~seen, float("-inf"))
     weights = torch.softmax(torch.cat([scores_p, scores_o], -1).float(), -1).to(q.dtype)
-    weights_p, weights_o = weights.split([pk.shape[1], k.shape[2]], -1)
+    weights_p, weights_o = weights[..., : pk.shape[1]], weights[..., pk.shape[1] :]
     return _unfold(_fold(weights_p, pk.shape[0]) @ pv[None], q) + weights_o @ v
 
 
-def _attention(  # noqa: PLR0913
+def _merged_plain(
+    query: Tensor, key: Tensor, value: Tensor, pk: Tensor, pv: Tensor, packed: _Packed, scale: float
+) -> Tensor:
+    """What `_MergedAttention` computes, in plain operations."""
+    q, k, v = (_spread(x, packed) for x in (query, key, value))
+    causal = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril()
+    return _gather(_plain(q, k, v, pk, pv, causal, scale), packed)
+
+
+def _attention(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -223,16 +239,14 @@ def _attention(  # noqa: PLR0913
     elif query.device.type == "cpu":
         out = _MergedAttention.apply(query, key, value, pk, pv, packed, scale)  # type: ignore[no-untyped-call]
     else:
-        q, k, v = (_spread(x, packed) for x in (query, key, value))
-        causal = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril()
-        out = _gather(_plain(q, k, v, pk, pv, causal, scale), packed)
+        out = _merged_plain(query, key, value, pk, pv, packed, scale)
     return out.transpose(1, 2), None
 
 
 AttentionInterface.register(ATTENTION, _attention)
 
 
-class branches_attend:  # noqa: N801
+class branches_attend:
     """While entered, the model's layers use the merged attention; the old choice comes back after."""
 
     def __init__(self, lm: PreTrainedModel) -> None:
@@ -248,7 +262,7 @@ class branches_attend:  # noqa: N801
 
 def causal_lm(model: torch.nn.Module) -> PreTrainedModel:
     """The transformers model inside a peft or accelerate wrapper (adapters stay in place)."""
-    inner = getattr(model, "module", model)
+    inner: Any = getattr(model, "module", model)
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
@@ -303,7 +317,7 @@ def backward_through_context(
     for place in _chunks(len(branches), chunk):
         scored = score_branches(model, leaves, branches[place])
         share = loss(scored, place)
-        share.backward()  # type: ignore[no-untyped-call]
+        share.backward()
         total += float(share.detach())
         logprobs.append(scored.detach())
     pairs = zip(prefix.tensors(), leaves.tensors(), strict=True)
@@ -314,7 +328,9 @@ def backward_through_context(
 
 
 @torch.no_grad()
-def score(model: torch.nn.Module, prefix_ids: tuple[int, ...], branches: Sequence[Branch], chunk: int) -> list[float]:
+def score(
+    model: torch.nn.Module, prefix_ids: tuple[int, ...], branches: Sequence[Branch], chunk: int
+) -> list[float]:
     """Summed log-probs of all branches behind one context, without gradients."""
     prefix = read_prefix(model, prefix_ids)
     parts = [score_branches(model, prefix, branches[place]) for place in _chunks(len(branches), chunk)]

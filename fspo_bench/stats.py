@@ -27,7 +27,9 @@ class Estimate:
     n: int
 
 
-def clustered_mean(values: ArrayLike, users: ArrayLike, questions: ArrayLike, percent: bool = True) -> Estimate:
+def clustered_mean(
+    values: ArrayLike, users: ArrayLike, questions: ArrayLike, percent: bool = True
+) -> Estimate:
     """Mean of the values with a user-clustered t interval (CR1: factor users / (users - 1)).
 
     Args:
@@ -78,7 +80,12 @@ class JudgeErrors:
 
 
 def corrected_mean(
-    values: ArrayLike, users: ArrayLike, questions: ArrayLike, judge: JudgeErrors, center: float = 0.5, seed: int = 0
+    values: ArrayLike,
+    users: ArrayLike,
+    questions: ArrayLike,
+    judge: JudgeErrors,
+    center: float = 0.5,
+    seed: int = 0,
 ) -> Estimate | None:
     """The mean with the judge's errors taken out (Rogan and Gladen 1978, symmetric errors).
 

@@ -34,8 +34,12 @@ def digest(value: Any) -> str:
 
 
 def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    sha = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -45,7 +49,7 @@ def write_atomic(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -87,7 +91,7 @@ class Store:
         if final.exists():  # another process was faster; its content is the same by key
             shutil.rmtree(self.partial_path(key))
         else:
-            os.replace(self.partial_path(key), final)
+            self.partial_path(key).replace(final)
         return final
 
 
@@ -99,6 +103,6 @@ def building(final: Path) -> Iterator[Path]:
     try:
         yield scratch
         if not final.exists():
-            os.replace(scratch, final)
+            scratch.replace(final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

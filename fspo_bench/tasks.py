@@ -17,7 +17,7 @@ import gzip
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -190,7 +190,7 @@ class Task:
         return tuple(drawn)
 
     def _seed(self, *parts: object) -> random.Random:
-        return random.Random(digest([self.hash, *parts]))
+        return random.Random(digest([self.name, self.spec.version, *parts]))
 
     def train_episodes(self, shots: int, queries: int, n: int, seed: int) -> Iterator[Episode]:
         """`n` episodes over train users and questions; users come round in a shuffled order."""
@@ -221,8 +221,8 @@ class Task:
     def _require(self, user: User, have: int, need: int) -> None:
         if have < need:
             raise UserError(
-                f"task {self.name}: user '{user.user_id}' ({user.split}) has preferences about {have} questions, "
-                f"needs at least {need}; use fewer shots (--set shots=N) or give the user more preferences"
+                f"task {self.name}: user '{user.user_id}' ({user.split}) has preferences about {have} "
+                f"questions, needs at least {need}; use fewer shots (--set shots=N) or give more preferences"
             )
 
 
@@ -254,7 +254,9 @@ def load_task(folder: Path, name: str | None = None) -> Task:
         _known(rows, "user_id", users, file)
         for line, row in enumerate(rows, 1):
             if row.chosen == row.rejected:
-                raise UserError(f"{file}, line {line}, field 'chosen': equals 'rejected'; a preference needs two texts")
+                raise UserError(
+                    f"{file}, line {line}, field 'chosen': equals 'rejected'; a preference needs two texts"
+                )
     files.append(file)
     key = digest([file_sha256(f) for f in files])
     return Task(name or folder.name, folder, spec, users, questions, answers, tuple(rows), key)
@@ -266,8 +268,6 @@ def read_rows(file: Path, kind: type[RowT]) -> list[RowT]:
     rows = []
     with opener(file, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
             where = f"{file}, line {number}"
             try:
                 value = json.loads(line)
@@ -320,8 +320,10 @@ def _index(rows: Sequence[RowT], key: str, file: Path) -> dict[str, RowT]:
     return index
 
 
-def _known(rows: Iterator[RowT] | Sequence[RowT], key: str, known: dict[str, object] | object, file: Path) -> None:
+def _known(rows: Iterable[_Row], key: str, known: Container[str], file: Path) -> None:
     for line, row in enumerate(rows, 1):
         value = getattr(row, key)
-        if value not in known:  # type: ignore[operator]
-            raise UserError(f"{file}, line {line}, field '{key}': no such {key.removesuffix('_id')} '{value}'")
+        if value not in known:
+            raise UserError(
+                f"{file}, line {line}, field '{key}': no such {key.removesuffix('_id')} '{value}'"
+            )

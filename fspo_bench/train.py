@@ -58,11 +58,21 @@ def reference_logprobs(policy: Policy, episode: Encoded, chunk: int, store: Stor
 
 def train_stage(policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk: int, store: Store) -> None:
     """Train `policy` in place through one stage, or load the finished stage from the store."""
-    key = digest(["train", VERSION, policy.key, policy.lora_rank, policy.seed, asdict(stage), [asdict(e) for e in episodes]])
+    key = digest(
+        [
+            "train",
+            VERSION,
+            policy.key,
+            policy.lora_rank,
+            policy.seed,
+            asdict(stage),
+            [asdict(e) for e in episodes],
+        ]
+    )
     label = f"train {stage.loss}"
     if store.has_folder(key):
         say(f"{label}: {len(episodes)} contexts, in store")
-        policy.restore(store.folder_path(key), key)
+        policy.restore(key, store.folder_path(key))
         return
     losses = _episode_losses(policy, stage, episodes, chunk, store)
     _loop(policy, stage, episodes, losses, chunk, store.partial_path(key), label)
@@ -70,8 +80,7 @@ def train_stage(policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk
     for leftover in partial.glob("step-*"):
         shutil.rmtree(leftover)
     policy.save(partial)
-    store.finish_folder(key)
-    policy.state = key
+    policy.trained(key, store.finish_folder(key))
 
 
 EpisodeLoss = Callable[[Tensor, slice], Tensor]
@@ -84,7 +93,7 @@ def _episode_losses(
     if stage.loss == "sft":
         return [_sft_loss(e) for e in episodes]
     references = [
-        torch.tensor(reference_logprobs(policy, e, chunk, store), device=policy.device)
+        torch.tensor(reference_logprobs(policy, e, chunk, store))
         for e in track(episodes, "reference log-probs")
     ]
     return [_preference_loss(stage, r) for r in references]
@@ -105,7 +114,7 @@ def _preference_loss(stage: Stage, reference: Tensor) -> EpisodeLoss:
     """Mean over the episode's pairs of the stage's loss of h; rows stand chosen, rejected, chosen, …"""
 
     def loss(logprobs: Tensor, place: slice) -> Tensor:
-        ref = reference[place]
+        ref = reference[place].to(logprobs.device)
         h = log_ratio_margin(logprobs[0::2], logprobs[1::2], ref[0::2], ref[1::2])
         return PREFERENCE_LOSSES[stage.loss](h, stage.beta).sum() / (len(reference) // 2)
 
@@ -131,13 +140,12 @@ def _loop(
     parameters = policy.trainable()
     steps = -(-len(episodes) // stage.contexts_per_step)
     optimizer = torch.optim.AdamW(parameters.values(), lr=stage.lr, weight_decay=0.0, betas=(0.9, 0.95))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     model, optimizer = accelerator.prepare(policy.model, optimizer)
     done, history = _resume(parameters, optimizer, partial)
-    for _ in range(done):
-        schedule.step()
     for step in track(range(done, steps), label):
-        batch = range(step * stage.contexts_per_step, min((step + 1) * stage.contexts_per_step, len(episodes)))
+        batch = range(
+            step * stage.contexts_per_step, min((step + 1) * stage.contexts_per_step, len(episodes))
+        )
         total = 0.0
         for index in batch:
             episode = episodes[index]
@@ -145,8 +153,9 @@ def _loop(
             share = _scaled(losses[index], 1 / len(batch))
             total += backward_through_context(model, episode.prefix, branches, share, chunk)[0]
         accelerator.clip_grad_norm_(parameters.values(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = stage.lr * _rate(step, steps)
         optimizer.step()
-        schedule.step()
         optimizer.zero_grad()
         history.append(round(total, 6))
         if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < steps:
@@ -198,7 +207,9 @@ def _resume(
     for name, p in parameters.items():
         p.data.copy_(tensors[f"weight.{name}"])
         fields = {key.split(".", 1)[0] for key in tensors if key.split(".", 1)[1] == name} - {"weight"}
-        optimizer.state[p] = {field: tensors[f"{field}.{name}"].to(p.device if field != "step" else "cpu") for field in fields}
+        optimizer.state[p] = {
+            field: tensors[f"{field}.{name}"].to(p.device if field != "step" else "cpu") for field in fields
+        }
     step = int(last.name.split("-")[1])
     say(f"resuming training at step {step}")
     return step, json.loads((last / "losses.json").read_text())

@@ -25,8 +25,8 @@ class Config:
 
 
 def context(seen: Seen, config: Config) -> str:
-    """The user's preferences, both sides of each."""
-    return shots_context(seen.shots)
+    """The user's preferences."""
+    return shots_context(seen)
 
 
 def stages(config: Config, preset: Preset) -> list[Stage]:

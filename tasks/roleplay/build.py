@@ -2,7 +2,7 @@
 
     python tasks/roleplay/build.py
 
-Reads   source/questions/*.jsonl   prompts, views with the author's and the second reader's loadings, weak answers
+Reads   source/questions/*.jsonl   prompts, views with both readers' loadings, weak answers
         source/fragments.json      sentences from which a description is composed
 Writes  users.jsonl, questions.jsonl, answers.jsonl
 
@@ -48,20 +48,28 @@ def reconciled(author: dict[str, int], reader: dict[str, int]) -> dict[str, floa
 
 
 def draw_traits(rng: random.Random, tilt: dict[str, float]) -> dict[str, int]:
+    """A user's kept traits: -2, -1, 1 or 2 each."""
     held = [rng.gauss(0, 1) for _ in DISPOSITIONS]
     raw = {
-        t: sum(h * d.get(t, 0.0) for h, d in zip(held, DISPOSITIONS, strict=True)) + tilt[t] + rng.gauss(0, OWN_SD)
+        t: sum(h * d.get(t, 0.0) for h, d in zip(held, DISPOSITIONS, strict=True))
+        + tilt[t]
+        + rng.gauss(0, OWN_SD)
         for t in TRAITS
     }
     kept = sorted(TRAITS, key=lambda t: -abs(raw[t]))[:KEPT]
     return {t: (1 if raw[t] > 0 else -1) * (2 if abs(raw[t]) > STRONG else 1) for t in TRAITS if t in kept}
 
 
-def describe(rng: random.Random, fragments: dict, age: str, region: str, gender: str, traits: dict[str, int]) -> str:
+def describe(
+    rng: random.Random, fragments: dict, age: str, region: str, gender: str, traits: dict[str, int]
+) -> str:
+    """A life, then a sentence for each trait, strongest first."""
     years = rng.randint(*AGES[age])
     article = "An" if years == 18 or 80 <= years <= 89 else "A"
     life = rng.choice(fragments["lives"][f"{age}|{region}"])
-    sentences = [f"{article} {years}-year-old {gender} from {rng.choice(fragments['countries'][region])} who {life}."]
+    sentences = [
+        f"{article} {years}-year-old {gender} from {rng.choice(fragments['countries'][region])} who {life}."
+    ]
     for trait in sorted(traits, key=lambda t: (-abs(traits[t]), rng.random())):
         level = ("plus" if traits[trait] > 0 else "minus") + str(abs(traits[trait]))
         sentences.append(rng.choice(fragments["traits"][trait][level]))
@@ -69,6 +77,7 @@ def describe(rng: random.Random, fragments: dict, age: str, region: str, gender:
 
 
 def build_users(fragments: dict) -> list[dict]:
+    """The rows of users.jsonl."""
     tilts = {}
     for name in [*AGES, *REGIONS, *GENDERS]:
         rng = random.Random(f"roleplay tilt {name}")
@@ -84,34 +93,51 @@ def build_users(fragments: dict) -> list[dict]:
                     traits = draw_traits(rng, tilt)
                     users.append({
                         "user_id": user_id, "split": USER_SPLITS[n], "group": f"{age}|{region}|{gender}",
-                        "description": describe(rng, fragments, age, region, gender, traits), "traits": traits,
+                        "description": describe(rng, fragments, age, region, gender, traits),
+                        "traits": traits,
                     })  # fmt: skip
     return users
 
 
 def build_texts() -> tuple[list[dict], list[dict]]:
+    """The rows of questions.jsonl and answers.jsonl."""
     questions, answers = [], []
     for file in sorted((HERE / "source" / "questions").glob("*.jsonl")):
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        for_methods = [row["id"] for row in rows if row["split"] == "method"]
-        tested = set(random.Random(f"roleplay test {file.stem}").sample(sorted(for_methods), TEST_QUESTIONS_PER_AREA)) if for_methods else set()
+        for_methods = sorted(row["id"] for row in rows if row["split"] == "method")
+        rng = random.Random(f"roleplay test {file.stem}")
+        tested = rng.sample(for_methods, min(TEST_QUESTIONS_PER_AREA, len(for_methods)))
         for row in rows:
             split = "judge" if row["split"] == "judge" else "test" if row["id"] in tested else "train"
-            questions.append({"question_id": row["id"], "split": split, "kind": row["kind"], "prompt": row["prompt"]})
+            questions.append(
+                {"question_id": row["id"], "split": split, "kind": row["kind"], "prompt": row["prompt"]}
+            )
             for n, view in enumerate(row["views"]):
                 loadings = reconciled(view["loadings"], view["second_reader"])
-                answers.append({"answer_id": f"{row['id']}/{n}", "question_id": row["id"], "text": view["text"], "loadings": loadings})  # fmt: skip
+                answers.append(answer(row["id"], str(n), view["text"], loadings))
             for n, text in enumerate(row["weak"]):
-                answers.append({"answer_id": f"{row['id']}/weak{n}", "question_id": row["id"], "text": text, "loadings": {}, "weak": True})  # fmt: skip
+                answers.append(answer(row["id"], f"weak{n}", text, {}) | {"weak": True})
     return questions, answers
 
 
+def answer(question_id: str, name: str, text: str, loadings: dict[str, float]) -> dict:
+    """One row of answers.jsonl."""
+    return {
+        "answer_id": f"{question_id}/{name}",
+        "question_id": question_id,
+        "text": text,
+        "loadings": loadings,
+    }
+
+
 def write(name: str, rows: list[dict]) -> None:
+    """One JSON object a line."""
     (HERE / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     print(f"{name}: {len(rows)} rows")
 
 
 def main() -> None:
+    """Build all three files."""
     fragments = json.loads((HERE / "source" / "fragments.json").read_text(encoding="utf-8"))
     questions, answers = build_texts()
     write("users.jsonl", build_users(fragments))

@@ -1,0 +1,30 @@
+# Each target does its own set-up: a .venv with pinned versions (CPU torch), nothing else on the machine.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint data-cards clean
+
+demo: .venv/ready
+	$(BIN)/fspo-bench run --method fspo --task roleplay
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict fspo_bench
+
+data-cards: .venv/ready
+	$(BIN)/python -m fspo_bench.datacard tasks/roleplay
+
+clean:
+	rm -rf .venv
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,7 @@
+"""`python -m fspo_bench`."""
+
+import sys
+
+from fspo_bench.cli import main
+
+sys.exit(main())

@@ -1,0 +1,83 @@
+"""The record of a run: `result.json`, written last, so that its existence means completeness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from fspo_bench.stats import Estimate
+
+SCHEMA = "fspo-bench/result/1"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Metric(_Part):
+    """A rate in percent with its 95% interval (null where one user leaves no interval)."""
+
+    value: float
+    ci95: tuple[float, float] | None
+    n_users: int
+    n_questions: int
+    n: int
+
+    @classmethod
+    def of(cls, e: Estimate) -> Metric:
+        interval = None if e.low != e.low else (round(e.low, 2), round(e.high, 2))  # NaN: one user
+        return cls(
+            value=round(e.value, 2), ci95=interval, n_users=e.n_users, n_questions=e.n_questions, n=e.n
+        )
+
+
+class JudgeRecord(_Part):
+    """Who judged, and how often it is right about labels it has never seen (percent)."""
+
+    name: str
+    accuracy: float
+    ci95: tuple[float, float]
+    accuracy_with_weak: float
+    accuracy_all: float
+    longest_answer: float
+    coin: float
+    key: str
+
+
+class Metrics(_Part):
+    """What was measured. A null says why in `notes`."""
+
+    win_rate: Metric | None
+    win_rate_corrected: Metric | None
+    personal_gain: Metric | None
+    preference_accuracy: Metric
+    length_ratio: float
+    copy_rate: float
+
+
+class Record(_Part):
+    """One run. Rates are percent; intervals are 95%, clustered by user."""
+
+    task: str
+    method: str
+    model: str
+    preset: str
+    seed: int
+    complete: bool
+    judge: JudgeRecord | None
+    metrics: Metrics
+    seconds: float
+    schema_: str = SCHEMA
+    id: str
+    notes: list[str]
+    stages: dict[str, float]
+    spec: dict[str, Any]
+    environment: dict[str, str]
+    command: str
+
+
+def read_record(file: Path) -> Record:
+    """A finished run's record."""
+    return Record.model_validate_json(file.read_text(encoding="utf-8"))

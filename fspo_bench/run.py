@@ -1,0 +1,366 @@
+"""The whole line: train, answer, judge, count. The only orchestrator.
+
+Everything expensive goes through the store, so the same command resumes; `result.json` is written
+last, so a second identical call does no model work.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fspo_bench.errors import UserError
+from fspo_bench.judge import NAME as JUDGE
+from fspo_bench.judge import WARN_BELOW, Card, Judge, card, open_judge
+from fspo_bench.method import Method
+from fspo_bench.outputs import answers, copied_share
+from fspo_bench.policy import Policy
+from fspo_bench.presets import Preset
+from fspo_bench.progress import say, track
+from fspo_bench.prompts import PromptEncoder
+from fspo_bench.results import JudgeRecord, Metric, Metrics, Record, read_record
+from fspo_bench.stats import clustered_mean, corrected_mean
+from fspo_bench.store import Store, canonical, digest, write_atomic
+from fspo_bench.tasks import Episode, Preference, Task
+from fspo_bench.train import Encoded, Stage, reference_logprobs, train_stage
+
+EVALUATION_SEED = 0  # test episodes are the same for every method and training seed
+VERSION = 1  # raise when the same spec can give another number
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for, resolved."""
+
+    task: Task
+    method: Method
+    preset: Preset
+    seed: int
+    limit: int | None
+    init: Path | None
+    runs: Path
+    command: str
+
+
+@dataclass
+class Answered:
+    """One answer of the policy to a test user's question, beside the reference's."""
+
+    user_id: str
+    question_id: str
+    output: str
+    reference: str
+    wrong_user_output: str | None
+    shots: tuple[Preference, ...]
+    p: float | None = None
+    wrong_user_p: float | None = None
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in each stage."""
+
+    spent: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.spent[name] = round(self.spent.get(name, 0.0) + time.monotonic() - start, 1)
+
+
+def run(request: Request, store: Store) -> Record:
+    """Run one method on one task, or read the finished run's record."""
+    task, method, preset = request.task, request.method, request.preset
+    policy = Policy.open(preset.model, preset.lora_rank, preset.dtype, request.seed)
+    judge = open_judge(task, store) if task.structured and task.questions_of("judge") else None
+    spec = _spec(request, policy, judge)
+    folder = request.runs / task.name / method.name / digest(spec)[:10]
+    name = f"{task.name} / {method.name} / {folder.name}"
+    if (folder / "result.json").is_file():
+        say(f"{name}: already complete, no model work done")
+        return read_record(folder / "result.json")
+    _claim(folder, spec)
+    say(f"{name}: {folder}")
+    clock = _Clock()
+    encoder = PromptEncoder(policy.tokenizer, task.spec.instruction, preset.chat_template)
+    episodes = task.test_episodes(
+        preset.shots, preset.test_pairs, request.limit or preset.test_users, EVALUATION_SEED
+    )
+    asked = _questions(task, preset, episodes)
+    with clock.stage("reference answers"):
+        base = _base_answers(policy, encoder, task, asked, store)
+    if request.init:
+        policy.restore(digest(["init", _folder_key(request.init)]), request.init)
+    states = [policy.state]
+    with clock.stage("training"):
+        for number, stage in enumerate(method.stages(preset)):
+            train_stage(policy, stage, _encode_training(request, encoder, stage, number), preset.chunk, store)
+            states.append(policy.state)
+    with clock.stage("answers"):
+        answered = _answer_all(policy, encoder, request, episodes, asked, base, store)
+    with clock.stage("preference accuracy"):
+        accuracy = _preference_accuracy(policy, encoder, request, episodes, states, store)
+    measured = None
+    with clock.stage("judge"):
+        if judge:
+            measured = card(judge)
+            _judge_all(judge, task, answered)
+    record = _record(request, spec, folder.name, answered, accuracy, judge, measured, clock)
+    _write(folder, answered, record)
+    return record
+
+
+def _spec(request: Request, policy: Policy, judge: Judge | None) -> dict[str, Any]:
+    """Everything that may change a number."""
+    return {
+        "version": VERSION,
+        "task": {"name": request.task.name, "version": request.task.spec.version, "hash": request.task.hash},
+        "method": {
+            "name": request.method.name,
+            "hash": request.method.hash,
+            "config": asdict(request.method.config),
+        },
+        "model": policy.fingerprint,
+        "judge": judge.key if judge else None,
+        "preset": asdict(request.preset),
+        "seed": request.seed,
+        "limit": request.limit,
+        "init": _folder_key(request.init) if request.init else None,
+    }
+
+
+def _folder_key(folder: Path) -> str:
+    from fspo_bench.policy import weights_fingerprint
+
+    return weights_fingerprint(folder)
+
+
+def _claim(folder: Path, spec: dict[str, Any]) -> None:
+    try:
+        write_atomic(folder / "spec.json", json.dumps(spec, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write the run folder '{folder}' ({error.strerror}); choose another with --output-path"
+        ) from None
+
+
+def _questions(task: Task, preset: Preset, episodes: Sequence[Episode]) -> dict[str, list[str]]:
+    """The test questions (ids) that each test user asks."""
+    ids = sorted(q.question_id for q in task.questions_of("test"))
+    return {
+        e.user_id: random.Random(digest(["asked", task.name, task.spec.version, e.user_id])).sample(
+            ids, min(preset.test_questions, len(ids))
+        )
+        for e in episodes
+    }
+
+
+def _base_answers(
+    policy: Policy, encoder: PromptEncoder, task: Task, asked: dict[str, list[str]], store: Store
+) -> dict[str, str]:
+    ids = sorted({q for questions in asked.values() for q in questions})
+    texts: dict[str, str] = {}
+    for batch in track([ids[i : i + 8] for i in range(0, len(ids), 8)], "reference answers"):
+        prompts = [task.questions[q].prompt for q in batch]
+        written = answers(policy, encoder, "", prompts, task.spec.max_new_tokens, store)
+        texts |= dict(zip(batch, written, strict=True))
+    return texts
+
+
+def encode_episode(encoder: PromptEncoder, context: str, episode: Episode) -> Encoded:
+    """The episode's tree as token ids."""
+    branches = tuple(
+        encoder.branch(q.prompt, text) for q in episode.queries for text in (q.chosen, q.rejected)
+    )
+    return Encoded(encoder.prefix(context), branches)
+
+
+def _encode_training(request: Request, encoder: PromptEncoder, stage: Stage, number: int) -> list[Encoded]:
+    preset, task = request.preset, request.task
+    seed = 1000 * request.seed + number
+    episodes = task.train_episodes(preset.shots, preset.queries, stage.contexts, seed)
+    return [
+        encode_episode(encoder, request.method.context(task.users[e.user_id], e.shots), e) for e in episodes
+    ]
+
+
+def _wrong_user(episodes: Sequence[Episode], user_id: str) -> Episode:
+    """Another test user's episode: the next one round, in their (shuffled) order."""
+    place = [e.user_id for e in episodes].index(user_id)
+    return episodes[(place + 1) % len(episodes)]
+
+
+def _answer_all(
+    policy: Policy, encoder: PromptEncoder, request: Request, episodes: Sequence[Episode],
+    asked: dict[str, list[str]], base: dict[str, str], store: Store,
+) -> list[Answered]:  # fmt: skip
+    task, method = request.task, request.method
+    done = []
+    for episode in track(episodes, "answers"):
+        prompts = [task.questions[q].prompt for q in asked[episode.user_id]]
+
+        def write(of: Episode, prompts: Sequence[str] = prompts) -> list[str]:
+            context = method.context(task.users[of.user_id], of.shots)
+            return answers(policy, encoder, context, prompts, task.spec.max_new_tokens, store)
+
+        own = write(episode)
+        other = (
+            write(_wrong_user(episodes, episode.user_id)) if method.personal and len(episodes) > 1 else None
+        )
+        for n, question_id in enumerate(asked[episode.user_id]):
+            wrong = other[n] if other else None
+            done.append(
+                Answered(episode.user_id, question_id, own[n], base[question_id], wrong, episode.shots)
+            )
+    return done
+
+
+def _preference_accuracy(
+    policy: Policy, encoder: PromptEncoder, request: Request, episodes: Sequence[Episode],
+    states: Sequence[str], store: Store,
+) -> list[tuple[str, str, float]]:  # fmt: skip
+    """(user, question, right) for each held-out pair.
+
+    A policy trained with a preference loss is asked for its implicit reward (log-ratio to the
+    reference it was trained against); any other for the mean log-probability of a token.
+    """
+    stages = request.method.stages(request.preset)
+    implicit = bool(stages) and stages[-1].loss != "sft"
+    encoded = [
+        encode_episode(encoder, request.method.context(request.task.users[e.user_id], e.shots), e)
+        for e in episodes
+    ]
+
+    def logprobs(label: str) -> list[list[float]]:
+        return [reference_logprobs(policy, e, request.preset.chunk, store) for e in track(encoded, label)]
+
+    scores = logprobs("preference accuracy")
+    if implicit:
+        policy.state = states[-2]
+        reference = logprobs("preference accuracy (reference)")
+        policy.state = states[-1]
+        scores = [[a - b for a, b in zip(s, r, strict=True)] for s, r in zip(scores, reference, strict=True)]
+    else:
+        scores = [
+            [s / len(b.scored) for s, b in zip(row, e.branches, strict=True)]
+            for row, e in zip(scores, encoded, strict=True)
+        ]
+    return [
+        (episode.user_id, query.question_id, _half(row[2 * n] - row[2 * n + 1]))
+        for episode, row in zip(episodes, scores, strict=True)
+        for n, query in enumerate(episode.queries)
+    ]
+
+
+def _half(difference: float) -> float:
+    """1 for a positive difference, 0 for a negative one, a half for none."""
+    return 0.5 if difference == 0 else float(difference > 0)
+
+
+def _judge_all(judge: Judge, task: Task, answered: Sequence[Answered]) -> None:
+    def compare(outputs: Sequence[str | None]) -> list[float | None]:
+        rows = [
+            (a.user_id, task.questions[a.question_id].prompt, output, a.reference)
+            for a, output in zip(answered, outputs, strict=True)
+            if output is not None
+        ]
+        verdicts = iter(judge.verdicts(rows))
+        return [None if output is None else next(verdicts) for output in outputs]
+
+    for a, p in zip(answered, compare([a.output for a in answered]), strict=True):
+        a.p = p
+    for a, p in zip(answered, compare([a.wrong_user_output for a in answered]), strict=True):
+        a.wrong_user_p = p
+
+
+def _record(
+    request: Request, spec: dict[str, Any], run_id: str, answered: Sequence[Answered],
+    accuracy: Sequence[tuple[str, str, float]], judge: Judge | None, measured: Card | None, clock: _Clock,
+) -> Record:  # fmt: skip
+    users, questions = [a.user_id for a in answered], [a.question_id for a in answered]
+    notes = []
+    win = corrected = gain = judge_record = None
+    if judge and measured:
+        wins = [_half((a.p or 0.0) - 0.5) for a in answered]
+        win = Metric.of(clustered_mean(wins, users, questions))
+        if estimate := corrected_mean(wins, users, questions, measured.errors):
+            corrected = Metric.of(estimate)
+        if answered[0].wrong_user_p is None:
+            notes.append("personal_gain: the method sees nothing of the user")
+        else:
+            wrong = [_half((a.wrong_user_p or 0.0) - 0.5) for a in answered]
+            gain = Metric.of(
+                clustered_mean([w - x for w, x in zip(wins, wrong, strict=True)], users, questions)
+            )
+        judge_record = _judge_record(judge, measured)
+        if judge_record.accuracy < WARN_BELOW:
+            notes.append(
+                f"the judge is right on only {judge_record.accuracy:.1f}% of held-out labels: "
+                "read win rates with care"
+            )
+    else:
+        notes.append("win rates: the offline judge needs a task with traits and judge-only questions")
+    if request.limit:
+        notes.append(f"--limit {request.limit}: a partial run, not for a leaderboard")
+    lengths = [(len(a.output.split()), len(a.reference.split())) for a in answered]
+    metrics = Metrics(
+        win_rate=win,
+        win_rate_corrected=corrected,
+        personal_gain=gain,
+        preference_accuracy=Metric.of(
+            clustered_mean([r for *_, r in accuracy], [u for u, *_ in accuracy], [q for _, q, _ in accuracy])
+        ),
+        length_ratio=round(sum(o for o, _ in lengths) / max(1, sum(r for _, r in lengths)), 3),
+        copy_rate=round(100 * sum(copied_share(a.output, a.shots) for a in answered) / len(answered), 2),
+    )
+    return Record(
+        task=request.task.name, method=request.method.name,
+        model=request.preset.model, preset=request.preset.name,
+        seed=request.seed, complete=request.limit is None, judge=judge_record, metrics=metrics,
+        seconds=round(sum(clock.spent.values()), 1), id=run_id, notes=notes, stages=clock.spent, spec=spec,
+        environment=_environment(), command=request.command,
+    )  # fmt: skip
+
+
+def _judge_record(judge: Judge, measured: Card) -> JudgeRecord:
+    return JudgeRecord(
+        name=JUDGE,
+        accuracy=round(measured.views.value, 2),
+        ci95=(round(measured.views.low, 2), round(measured.views.high, 2)),
+        accuracy_with_weak=round(measured.with_weak.value, 2),
+        accuracy_all=round(100 * measured.errors.accuracy, 2),
+        longest_answer=round(measured.longest.value, 2),
+        coin=measured.coin,
+        key=judge.key,
+    )
+
+
+def _environment() -> dict[str, str]:
+    packages = ("fspo-bench", "torch", "transformers", "peft", "accelerate")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{p: version(p) for p in packages},
+    }
+
+
+def _write(folder: Path, answered: Sequence[Answered], record: Record) -> None:
+    outputs = [
+        {k: v for k, v in asdict(a).items() if k not in ("p", "wrong_user_p", "shots")} for a in answered
+    ]
+    verdicts = [
+        {"user_id": a.user_id, "question_id": a.question_id, "p": a.p, "wrong_user_p": a.wrong_user_p}
+        for a in answered
+    ]
+    write_atomic(folder / "outputs.jsonl", "".join(canonical(row) + "\n" for row in outputs))
+    write_atomic(folder / "verdicts.jsonl", "".join(canonical(row) + "\n" for row in verdicts))
+    write_atomic(folder / "result.json", record.model_dump_json(indent=2) + "\n")

@@ -1,0 +1,243 @@
+"""The whole line on a tiny random model: every method runs, a killed run resumes, keys follow bytes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fspo_bench.judge as judge_module
+from fspo_bench.cli import main
+from fspo_bench.packs import find_methods, packs
+from fspo_bench.results import Record, read_record
+
+METHODS = [found.name for found in find_methods(packs())]
+
+
+@pytest.fixture(autouse=True)
+def quick_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judge's features from the text's letters instead of the 135M reader."""
+
+    def read(texts: list[tuple[str, str]]) -> list[tuple[tuple[str, str], np.ndarray]]:
+        return [
+            (t, np.array([t[1].count(c) for c in "abcdefghijklmnop"], dtype=np.float32))
+            for t in dict.fromkeys(texts)
+        ]
+
+    monkeypatch.setattr(judge_module, "_read", read)
+
+
+@pytest.fixture
+def run(made_task: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., Record]:
+    """Run one method by the command line and give its record."""
+
+    def run(method: str = "fspo", *more: str, model: Path = tiny_model) -> Record:
+        runs = tmp_path / "runs"
+        argv = ["run", "--method", method, "--task", str(made_task), "--preset", "tiny", "--debug"]
+        assert main([*argv, "--model", str(model), "--output-path", str(runs), *more]) == 0
+        newest = max(runs.rglob("result.json"), key=lambda f: f.stat().st_mtime_ns)
+        return read_record(newest)
+
+    return run
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs(run: Callable[..., Record], method: str) -> None:
+    record = run(method)
+    assert record.method == method
+    assert record.complete
+    assert record.metrics.win_rate is not None
+    assert record.metrics.win_rate.n_users == 4
+    assert record.metrics.preference_accuracy.n > 0
+    assert (record.metrics.personal_gain is None) == (method == "base")
+
+
+def test_base_against_itself_is_fifty(run: Callable[..., Record]) -> None:
+    metric = run("base").metrics.win_rate
+    assert metric is not None
+    assert (metric.value, metric.ci95) == (50.0, (50.0, 50.0))
+
+
+def test_json_keys_begin_as_promised(run: Callable[..., Record], capsys: pytest.CaptureFixture[str]) -> None:
+    run("few_shot", "--json")
+    record = json.loads(capsys.readouterr().out)
+    assert list(record)[:9] == [
+        "task",
+        "method",
+        "model",
+        "preset",
+        "seed",
+        "complete",
+        "judge",
+        "metrics",
+        "seconds",
+    ]
+    assert {"value", "ci95", "n_users", "n_questions"} <= set(record["metrics"]["win_rate"])
+    assert {"name", "accuracy"} <= set(record["judge"])
+
+
+def test_a_second_run_does_no_model_work(
+    run: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run("fspo")
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("model work on a finished run")
+
+    for name in (
+        "fspo_bench.generate.generate",
+        "fspo_bench.train.backward_through_context",
+        "fspo_bench.train.score",
+    ):
+        monkeypatch.setattr(name, forbidden)
+    capsys.readouterr()
+    assert run("fspo") == first
+    assert "no model work" in capsys.readouterr().err
+
+
+# One target a stage: where the run is killed, and at which call of it.
+KILLS = [
+    ("fspo_bench.generate.generate", 1),
+    ("fspo_bench.train.backward_through_context", 2),
+    ("fspo_bench.train.score", 1),
+    ("fspo_bench.train.backward_through_context", 4),
+    ("fspo_bench.generate.generate", 4),
+    ("fspo_bench.train.score", 7),
+    ("fspo_bench.run.card", 1),
+    ("fspo_bench.run.write_atomic", 2),
+    ("fspo_bench.run.write_atomic", 4),
+]
+
+
+@pytest.mark.parametrize(("target", "call"), KILLS)
+def test_killed_anywhere_the_same_command_finishes_the_same(
+    run: Callable[..., Record],
+    own_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    call: int,
+) -> None:
+    whole = _comparable(run("fspo"), tmp_path)
+    calls_of_whole_run = _calls_to_finish(run, own_home, tmp_path, monkeypatch)
+    _forget(own_home, tmp_path)
+    module, _, name = target.rpartition(".")
+    original = __import__(module, fromlist=[name]).__dict__[name]
+    begun = []
+
+    def dies(*args: object, **kwargs: object) -> object:
+        begun.append(1)
+        if len(begun) == call:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    finished = _counted_generate(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(target, dies)
+        with pytest.raises(AssertionError):  # exit code 130 is not 0
+            run("fspo")
+    assert len(begun) == call, "the kill never happened"
+    assert not list((tmp_path / "runs").rglob("result.json"))
+    assert _comparable(run("fspo"), tmp_path) == whole
+    assert len(finished) <= calls_of_whole_run, "a finished generation was repeated"
+
+
+def _forget(home: Path, tmp_path: Path) -> None:
+    shutil.rmtree(home)
+    shutil.rmtree(tmp_path / "runs")
+
+
+def _counted_generate(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    import fspo_bench.generate as module
+
+    original, finished = module.generate, []
+
+    def counted(*args: object, **kwargs: object) -> object:
+        result = original(*args, **kwargs)  # type: ignore[arg-type]
+        finished.append(1)
+        return result
+
+    monkeypatch.setattr(module, "generate", counted)
+    return finished
+
+
+def _calls_to_finish(
+    run: Callable[..., Record], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> int:
+    _forget(home, tmp_path)
+    with monkeypatch.context() as patch:
+        finished = _counted_generate(patch)
+        run("fspo")
+    return len(finished)
+
+
+def _comparable(record: Record, tmp_path: Path) -> tuple[object, str, str]:
+    """Everything but the clock: the record and the bytes of outputs and verdicts."""
+    folder = next((tmp_path / "runs").rglob("result.json")).parent
+    fields = record.model_dump(exclude={"seconds", "stages", "command"})
+    return fields, (folder / "outputs.jsonl").read_text(), (folder / "verdicts.jsonl").read_text()
+
+
+def test_other_weights_are_another_run(run: Callable[..., Record], tiny_model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    first = run("few_shot")
+    changed = tmp_path / "changed-model"
+    shutil.copytree(tiny_model, changed)
+    weights = load_file(changed / "model.safetensors")
+    weights["model.norm.weight"] += 0.25
+    save_file(weights, changed / "model.safetensors", {"format": "pt"})
+    assert run("few_shot", model=changed).id != first.id
+
+
+def test_settings_and_seed_are_another_run(run: Callable[..., Record]) -> None:
+    ids = {run("fspo").id, run("fspo", "--set", "loss=dpo").id, run("fspo", "--seed", "1").id}
+    assert len(ids) == 3
+
+
+def test_limit_marks_the_run_as_partial(run: Callable[..., Record]) -> None:
+    record = run("few_shot", "--limit", "2")
+    assert not record.complete
+    assert record.metrics.win_rate is not None
+    assert record.metrics.win_rate.n_users == 2
+
+
+def test_wrong_user_reads_another_users_shots(
+    run: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Own and wrong-user answers come from different contexts, and the gain pairs them."""
+    contexts = []
+    import fspo_bench.run as module
+
+    original = module.answers
+    monkeypatch.setattr(
+        module,
+        "answers",
+        lambda p, e, context, *rest: contexts.append(context) or original(p, e, context, *rest),
+    )
+    run("few_shot")
+    personal = [c for c in contexts if c]
+    assert len(personal) == 8, "own and another's, for four users"
+    own, other = personal[0::2], personal[1::2]
+    assert sorted(own) == sorted(other)
+    assert all(a != b for a, b in zip(own, other, strict=True))
+
+
+def test_init_starts_from_saved_weights(run: Callable[..., Record], own_home: Path) -> None:
+    plain = run("pref_ft")
+    adapter = next(f.parent for f in (own_home / "store" / "folders").rglob("adapter_model.safetensors"))
+    started = run("pref_ft", "--init", str(adapter))
+    assert started.id != plain.id
+
+
+def test_a_task_without_judge_questions_reports_accuracy_alone(
+    run: Callable[..., Record], made_task: Path
+) -> None:
+    questions = made_task / "questions.jsonl"
+    questions.write_text(questions.read_text().replace('"judge"', '"train"'))
+    record = run("few_shot")
+    assert record.metrics.win_rate is None
+    assert record.judge is None
+    assert any("judge" in note for note in record.notes)
