@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint data-cards clean
+.PHONY: demo test test-slow lint data-cards judge clean
 
 demo: .venv/ready
 	$(BIN)/fspo-bench run --method fspo --task roleplay
@@ -20,6 +20,9 @@ lint: .venv/ready
 
 data-cards: .venv/ready
 	$(BIN)/python -m fspo_bench.datacard tasks/roleplay
+
+judge: .venv/ready
+	$(BIN)/python -m fspo_bench.judge tasks/roleplay
 
 clean:
 	rm -rf .venv

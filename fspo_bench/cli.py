@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run one verb; 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments) or 0)
+        arguments.run(arguments)
+        sys.stdout.flush()
+        return 0
     except UserError as error:
         if arguments.debug:
             raise
@@ -87,10 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive whole number")
+    return int(text)
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -101,7 +102,10 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UserError(f"--set {pair}: write KEY=VALUE")
-        settings[key] = yaml.safe_load(value)
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {pair}: the value is no number, text, true or false") from None
         if isinstance(settings[key], str):  # YAML reads 1e-4 as a text
             with contextlib.suppress(ValueError):
                 settings[key] = float(value)
@@ -111,7 +115,7 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
 def _run(arguments: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from fspo_bench.method import open_method
+    from fspo_bench.method import open_methods
     from fspo_bench.packs import find_methods, find_tasks, packs, resolve
     from fspo_bench.presets import preset
     from fspo_bench.tasks import load_task
@@ -122,7 +126,7 @@ def _run(arguments: argparse.Namespace) -> None:
         chosen = replace(chosen, model=arguments.model)
     settings = _settings(arguments.set)
     methods = [resolve(name, find_methods(where), "method") for name in arguments.method.split(",")]
-    opened = [open_method(found, chosen, settings) for found in methods]
+    opened = open_methods(methods, chosen, settings)
     tasks = [load_task(resolve(name, find_tasks(where), "task").path) for name in arguments.task.split(",")]
     plans = [(task, method, its_preset, _init(arguments.init, task.name, method.name))
              for task in tasks for method, its_preset in opened]  # fmt: skip
@@ -214,9 +218,8 @@ def _show(arguments: argparse.Namespace) -> None:
 
     where = packs(arguments.pack)
     tasks, methods = find_tasks(where), find_methods(where)
-    looks_like_task = (
-        arguments.name in {f.name for f in tasks} or (Path(arguments.name) / "task.yaml").is_file()
-    )
+    names = {name for f in tasks for name in (f.name, f"{f.pack}/{f.name}")}
+    looks_like_task = arguments.name in names or (Path(arguments.name) / "task.yaml").is_file()
     if looks_like_task:
         folder = resolve(arguments.name, tasks, "task").path
         card = folder / "README.md"
@@ -238,7 +241,11 @@ def _validate(arguments: argparse.Namespace) -> None:
 
     tasks = find_tasks(packs(arguments.pack))
     chosen = [resolve(name, tasks, "task") for name in arguments.name] or tasks
-    checked = {found.name: validate(found.path, arguments.shots) for found in chosen}
+    names = [f.name for f in chosen]
+    checked = {
+        f.name if names.count(f.name) == 1 else f"{f.pack}/{f.name}": validate(f.path, arguments.shots)
+        for f in chosen
+    }
     if arguments.json:
         print(json.dumps(checked, indent=2))
     for name, counts in {} if arguments.json else checked.items():

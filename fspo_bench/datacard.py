@@ -64,7 +64,8 @@ def _split_counts(splits: Sequence[str]) -> str:
 
 
 def _percent(e: Estimate) -> str:
-    return f"{e.value:.1f}% [{e.low:.1f}, {e.high:.1f}] ({e.n_users} users, {e.n_questions} questions, {e.n:,} pairs)"
+    counts = f"{e.n_users} users, {e.n_questions} questions, {e.n:,} pairs"
+    return f"{e.value:.1f}% [{e.low:.1f}, {e.high:.1f}] ({counts})"
 
 
 def _pairs(task: Task, splits: Sequence[str], weak: bool = False) -> Iterator[tuple[Answer, Answer]]:

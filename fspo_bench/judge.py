@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ from fspo_bench.models import WHEELS, model_dir
 from fspo_bench.progress import say, track
 from fspo_bench.stats import Estimate, JudgeErrors
 from fspo_bench.store import Store, building, digest
-from fspo_bench.tasks import Answer, Task, User
+from fspo_bench.tasks import Answer, Task, User, load_task
 
 Array = NDArray[np.float32]
 Text = tuple[str, str]  # question, answer
@@ -105,9 +106,8 @@ class Card:
 
 def open_judge(task: Task, store: Store) -> Judge:
     """The task's judge: the shipped one if it belongs to these texts, else fitted once and stored."""
-    key = digest(["judge", VERSION, WHEELS[READER], _training_data(task)])
-    shipped = task.folder / FILE
-    if shipped.is_file() and _key_of(shipped) == key:
+    key, shipped = judge_key(task), task.folder / FILE
+    if shipped.is_file() and key_of(shipped) == key:
         return _load(task, store, shipped, key)
     if not store.has_folder(key):
         say("judge: fitting on the judge-only questions")
@@ -116,8 +116,12 @@ def open_judge(task: Task, store: Store) -> Judge:
     return _load(task, store, store.folder_path(key) / FILE, key)
 
 
+def judge_key(task: Task) -> str:
+    """Names the judge by everything it learns from and reads with."""
+    return digest(["judge", VERSION, WHEELS[READER], _training_data(task)])
+
+
 def _training_data(task: Task) -> list[object]:
-    """Everything the judge learns from."""
     questions = sorted(task.questions_of("judge"), key=lambda q: q.question_id)
     answers = [[q.prompt, [a.model_dump() for a in task.answers_to[q.question_id]]] for q in questions]
     users = [sorted(u.traits.items()) for u in task.users_of("judge")]
@@ -260,7 +264,8 @@ def _read(texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
             yield batch[row], states[:, row, len(q) : len(q) + len(a)].mean(1).flatten().numpy()
 
 
-def _key_of(file: Path) -> str:
+def key_of(file: Path) -> str:
+    """The key a judge's file was fitted under."""
     from safetensors import safe_open
 
     with safe_open(file, "numpy") as opened:
@@ -269,3 +274,9 @@ def _key_of(file: Path) -> str:
 
 def _load(task: Task, store: Store, file: Path, key: str) -> Judge:
     return Judge(task, store, key, _targets(task), load_file(file))
+
+
+if __name__ == "__main__":  # `make judge`: refit the judges that tasks ship
+    for name in sys.argv[1:]:
+        of = load_task(Path(name))
+        fit(of, Path(name) / FILE, judge_key(of))

@@ -12,7 +12,7 @@ it answers (greedy generation behind the context). Its file defines
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -60,24 +60,35 @@ class Method:
         return list(self.module.stages(self.config, preset)) if hasattr(self.module, "stages") else []
 
 
-def open_method(found: Found, preset: Preset, settings: Mapping[str, Any]) -> tuple[Method, Preset]:
-    """Load a method; settings go to its Config first, else to the preset.
+def open_methods(
+    found: Sequence[Found], preset: Preset, settings: Mapping[str, Any]
+) -> list[tuple[Method, Preset]]:
+    """Load methods; each setting goes to every Config that has it, or else to the preset.
 
     Raises:
-        UserError: an unknown key or a value of the wrong type.
+        UserError: a key that nothing knows, or a value of the wrong type.
     """
-    module = load_method(found)
+    modules = [load_method(f) for f in found]
+    of_methods = {field.name for module in modules for field in dataclasses.fields(module.Config)}
+    of_preset = {field.name for field in dataclasses.fields(preset)} - {"name"}
+    for key in settings:
+        if key not in of_methods | of_preset:
+            names = ", ".join(f"'{f.name}'" for f in found)
+            raise UserError(
+                f"--set {key}: method {names} has no such setting{did_you_mean(key, of_methods | of_preset)}"
+            )
+    return [_open(f, module, preset, settings) for f, module in zip(found, modules, strict=True)]
+
+
+def _open(
+    found: Found, module: ModuleType, preset: Preset, settings: Mapping[str, Any]
+) -> tuple[Method, Preset]:
     if unknown := set(module.SEES) - set(PARTS):
         raise UserError(f"{found.path}: SEES holds '{unknown.pop()}', known: {', '.join(PARTS)}")
-    own = {f.name for f in dataclasses.fields(module.Config)}
-    of_preset = {f.name for f in dataclasses.fields(preset)} - {"name"}
-    for key in settings:
-        if key not in own | of_preset:
-            raise UserError(
-                f"--set {key}: method '{found.name}' has no such setting{did_you_mean(key, own | of_preset)}"
-            )
+    own = {field.name for field in dataclasses.fields(module.Config)}
+    budget = {field.name for field in dataclasses.fields(preset)} - own - {"name"}
     config = _replace(module.Config(), {k: v for k, v in settings.items() if k in own})
-    preset = _replace(preset, {k: v for k, v in settings.items() if k not in own})
+    preset = _replace(preset, {k: v for k, v in settings.items() if k in budget})
     fingerprint = digest([file_sha256(found.path), dataclasses.asdict(config)])
     return Method(found.name, found.kind, module, config, fingerprint, preset.show_rejected), preset
 

@@ -51,15 +51,17 @@ def packs(extra: Sequence[str] = ()) -> list[Pack]:
     """The built-in pack, installed ones (entry points), `FSPO_BENCH_PACKS`, then `extra` folders."""
     found = [Pack("fspo-bench", builtin_root())]
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        spec = importlib.util.find_spec(point.value)
+        top, *inner = point.value.split(".")
+        spec = importlib.util.find_spec(top)  # of a top-level package: runs nothing
         if spec and spec.submodule_search_locations:
-            found.append(Pack(point.name, Path(next(iter(spec.submodule_search_locations)))))
+            found.append(Pack(point.name, Path(next(iter(spec.submodule_search_locations)), *inner)))
     from_environment = [p for p in os.environ.get("FSPO_BENCH_PACKS", "").split(os.pathsep) if p]
     for folder in [*from_environment, *extra]:
         root = Path(folder).expanduser().resolve()
         if not any((root / part).is_dir() for part in ("tasks", *KINDS)):
             raise UserError(f"pack folder '{folder}' has none of tasks/, methods/, baselines/")
-        found.append(Pack(root.name, root))
+        if root not in (pack.root.resolve() for pack in found):
+            found.append(Pack(root.name, root))
     return found
 
 
@@ -102,7 +104,10 @@ def resolve(name: str, among: Sequence[Found], what: str) -> Found:
 
 def docstring(found: Found) -> str:
     """A method file's docstring, read without running it."""
-    return ast.get_docstring(ast.parse(found.path.read_text(encoding="utf-8"))) or ""
+    try:
+        return ast.get_docstring(ast.parse(found.path.read_text(encoding="utf-8"))) or ""
+    except SyntaxError as error:
+        return f"(not Python: {error.msg}, line {error.lineno})"
 
 
 def load_method(found: Found) -> ModuleType:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from fspo_bench.errors import UserError, did_you_mean
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -27,7 +29,7 @@ class Preset:
     """Contexts of the second stage (IPO or DPO)."""
     contexts_per_step: int = 1
     sft_lr: float = 5e-4
-    lr: float = 2e-4
+    lr: float = 1e-4
     ipo_beta: float = 0.1
     dpo_beta: float = 0.1
     lora_rank: int = 16
@@ -42,6 +44,20 @@ class Preset:
     """Held-out pairs of each test user whose likelihoods are compared."""
     chat_template: bool = True
 
+    def __post_init__(self) -> None:
+        lowest = {"lora_rank": 0, "shots": 1, "queries": 1, "sft_contexts": 1, "contexts": 1, "chunk": 2,
+                  "contexts_per_step": 1, "test_users": 1, "test_questions": 1, "test_pairs": 1}  # fmt: skip
+        for key, least in lowest.items():
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} is {getattr(self, key)}, must be at least {least}")
+        for key in ("sft_lr", "lr", "ipo_beta", "dpo_beta"):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"{key} is {getattr(self, key)}, must be above 0")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is '{self.dtype}'{did_you_mean(self.dtype, DTYPES)}")
+        if self.chunk % 2:
+            raise ValueError(f"chunk is {self.chunk}, must be even: the two answers of a pair stay together")
+
 
 PRESETS = {
     p.name: p
@@ -52,13 +68,15 @@ PRESETS = {
         ),
         Preset("cpu"),
         Preset(
-            "gpu", show_rejected=True, queries=8, sft_contexts=1000, contexts=5000, contexts_per_step=4, dtype="bfloat16", chunk=64,
+            "gpu", show_rejected=True, queries=8, sft_contexts=1000, contexts=5000,
+            contexts_per_step=4, dtype="bfloat16", chunk=64,
             test_users=200, test_questions=12, test_pairs=12,
         ),
         Preset(
             "paper", model="hf/meta-llama/Llama-3.2-3B-Instruct", shots=8, show_rejected=True, queries=1,
-            sft_contexts=20000, contexts=20000, contexts_per_step=4, sft_lr=1e-7, lr=1e-6, ipo_beta=0.01, lora_rank=0,
-            dtype="bfloat16", chunk=16, test_users=200, test_questions=12, test_pairs=12,
+            sft_contexts=20000, contexts=20000, contexts_per_step=4, sft_lr=1e-7, lr=1e-6,
+            ipo_beta=0.01, lora_rank=0, dtype="bfloat16", chunk=16,
+            test_users=200, test_questions=12, test_pairs=12,
         ),
     )
 }  # fmt: skip

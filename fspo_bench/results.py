@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fspo_bench.errors import UserError
 from fspo_bench.stats import Estimate
 
-SCHEMA = "fspo-bench/result/1"
+FORMAT = "fspo-bench/result/1"
 
 
 class _Part(BaseModel):
@@ -69,7 +71,7 @@ class Record(_Part):
     judge: JudgeRecord | None
     metrics: Metrics
     seconds: float
-    schema_: str = SCHEMA
+    format: str = FORMAT
     id: str
     notes: list[str]
     stages: dict[str, float]
@@ -80,4 +82,12 @@ class Record(_Part):
 
 def read_record(file: Path) -> Record:
     """A finished run's record."""
-    return Record.model_validate_json(file.read_text(encoding="utf-8"))
+    try:
+        return Record.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError:
+        raise UserError(f"{file}: not a record of this version ({FORMAT}); move the folder away") from None
+
+
+def json_schema() -> str:
+    """The record's JSON Schema, as published in docs/result.schema.json."""
+    return json.dumps(Record.model_json_schema(), indent=2) + "\n"

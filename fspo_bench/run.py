@@ -299,7 +299,9 @@ def _record(
         else:
             wrong = [_half((a.wrong_user_p or 0.0) - 0.5) for a in answered]
             gain = Metric.of(
-                clustered_mean([w - x for w, x in zip(wins, wrong, strict=True)], users, questions)
+                clustered_mean(
+                    [w - x for w, x in zip(wins, wrong, strict=True)], users, questions, (-1.0, 1.0)
+                )
             )
         judge_record = _judge_record(judge, measured)
         if judge_record.accuracy < WARN_BELOW:

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
-BOOTSTRAPS = 2000
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -27,8 +25,11 @@ class Estimate:
     n: int
 
 
+UNBOUNDED = (-np.inf, np.inf)
+
+
 def clustered_mean(
-    values: ArrayLike, users: ArrayLike, questions: ArrayLike, percent: bool = True
+    values: ArrayLike, users: ArrayLike, questions: ArrayLike, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Estimate:
     """Mean of the values with a user-clustered t interval (CR1: factor users / (users - 1)).
 
@@ -36,7 +37,7 @@ def clustered_mean(
         values: one number a judgement, shape (n,).
         users: the user of each judgement, shape (n,).
         questions: the question of each judgement, shape (n,), counted only.
-        percent: multiply value and interval by 100.
+        bounds: what a value can be; the interval stays within.
     """
     x = np.asarray(values, dtype=float)
     _, cluster = np.unique(np.asarray(users), return_inverse=True)
@@ -47,9 +48,16 @@ def clustered_mean(
         sums = np.bincount(cluster, x - mean, n_users)
         se = np.sqrt(n_users / (n_users - 1) * np.sum(sums**2)) / len(x)
         half = float(scipy_stats.t.ppf(0.975, n_users - 1) * se)
-    scale = 100.0 if percent else 1.0
     n_questions = len(set(np.asarray(questions).tolist()))
-    return Estimate(scale * mean, scale * (mean - half), scale * (mean + half), n_users, n_questions, len(x))
+    return _bounded(mean, half, bounds, (n_users, n_questions, len(x)))
+
+
+def _bounded(
+    value: float, half: float, bounds: tuple[float, float], counts: tuple[int, int, int]
+) -> Estimate:
+    """In percent, within bounds; a NaN half width stays a NaN interval."""
+    low, high = (float(np.clip(x, *bounds)) for x in (value - half, value + half))
+    return Estimate(100 * value, 100 * low, 100 * high, *counts)
 
 
 @dataclass(frozen=True)
@@ -63,54 +71,47 @@ class JudgeErrors:
     def accuracy(self) -> float:
         return float(self.right.sum() / self.total.sum())
 
-    def resampled(self, rng: np.random.Generator, times: int) -> NDArray[np.float64]:
-        """Accuracies over bootstrap draws of users and of questions (two-way), shape (times,)."""
-        users, questions = self.right.shape
-        u = rng.multinomial(users, np.full(users, 1 / users), times).astype(float)
-        q = rng.multinomial(questions, np.full(questions, 1 / questions), times).astype(float)
-        right = np.einsum("tu,uq,tq->t", u, self.right, q, optimize=True)
-        total = np.einsum("tu,uq,tq->t", u, self.total, q, optimize=True)
-        return np.asarray(right / np.maximum(total, 1e-9))
+    @property
+    def half_width(self) -> float:
+        """Of the accuracy's 95% interval, clustered by user and by question (Cameron et al. 2011).
 
-    def estimate(self, seed: int = 0) -> Estimate:
-        draws = 100 * self.resampled(np.random.default_rng(seed), BOOTSTRAPS)
-        low, high = np.percentile(draws, [2.5, 97.5])
+        The variance is the sum of the two one-way clustered ones less the cells' own, which both
+        hold; t with (the smaller count - 1) degrees of freedom. NaN for one user or one question.
+        """
         users, questions = self.right.shape
-        return Estimate(100 * self.accuracy, float(low), float(high), users, questions, int(self.total.sum()))
+        if min(users, questions) < 2:
+            return float("nan")
+        left = self.right - self.accuracy * self.total
+        by_user = users / (users - 1) * np.sum(left.sum(1) ** 2)
+        by_question = questions / (questions - 1) * np.sum(left.sum(0) ** 2)
+        variance = max(by_user + by_question - np.sum(left**2), by_user, by_question) / self.total.sum() ** 2
+        return float(scipy_stats.t.ppf(0.975, min(users, questions) - 1) * np.sqrt(variance))
+
+    def estimate(self) -> Estimate:
+        """The accuracy in percent with its interval."""
+        counts = (*self.right.shape, int(self.total.sum()))
+        return _bounded(self.accuracy, self.half_width, (0.0, 1.0), counts)
 
 
 def corrected_mean(
-    values: ArrayLike,
-    users: ArrayLike,
-    questions: ArrayLike,
-    judge: JudgeErrors,
-    center: float = 0.5,
-    seed: int = 0,
+    values: ArrayLike, users: ArrayLike, questions: ArrayLike, judge: JudgeErrors
 ) -> Estimate | None:
-    """The mean with the judge's errors taken out (Rogan and Gladen 1978, symmetric errors).
+    """A rate with the judge's errors taken out (Rogan and Gladen 1978, symmetric errors).
 
     A judge that is right with probability a, whichever side is better, moves a rate r to
-    c + (2a - 1)(r - c) with c = 0.5; differences of rates have c = 0. The interval resamples
-    users (of the values) and users and questions (of the judge's held-out verdicts), so it carries
-    the judge's own uncertainty.
+    1/2 + (2a - 1)(r - 1/2). The interval adds the two uncertainties by the delta method: of the rate
+    (clustered by user, over 2a - 1) and of a (clustered by the users and questions of the judge's
+    held-out verdicts).
 
     Returns:
-        The estimate in percent, rates clipped to [0, 100]; None for a judge no better than a coin.
+        The estimate in percent, within [0, 100]; None for a judge no better than a coin.
     """
-    x = np.asarray(values, dtype=float)
-    plain = clustered_mean(x, users, questions)
-    if judge.accuracy <= 0.5:
+    plain = clustered_mean(values, users, questions, UNBOUNDED)
+    slope = 2 * judge.accuracy - 1
+    if slope <= 0:
         return None
-    rng = np.random.default_rng(seed)
-    _, cluster = np.unique(np.asarray(users), return_inverse=True)
-    n_users = int(cluster.max()) + 1
-    weights = rng.multinomial(n_users, np.full(n_users, 1 / n_users), BOOTSTRAPS).astype(float)
-    means = (weights @ np.bincount(cluster, x, n_users)) / (weights @ np.bincount(cluster, minlength=n_users))
-    slopes = 2 * judge.resampled(rng, BOOTSTRAPS) - 1
-    usable = slopes > 0.02  # a resample in which the judge is a coin says nothing
-    draws = center + (means[usable] - center) / slopes[usable]
-    value = center + (x.mean() - center) / (2 * judge.accuracy - 1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    floor = 0.0 if center else -1.0
-    value, low, high = (100 * float(np.clip(v, floor, 1.0)) for v in (value, low, high))
-    return Estimate(value, low, high, plain.n_users, plain.n_questions, plain.n)
+    rate, half = plain.value / 100, (plain.value - plain.low) / 100
+    value = 0.5 + (rate - 0.5) / slope
+    of_judge = 2 * abs(rate - 0.5) / slope**2 * judge.half_width
+    counts = (plain.n_users, plain.n_questions, plain.n)
+    return _bounded(float(np.clip(value, 0, 1)), float(np.hypot(half / slope, of_judge)), (0.0, 1.0), counts)

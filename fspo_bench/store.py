@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,14 +45,18 @@ def file_sha256(path: Path) -> str:
 def write_atomic(path: Path, text: str) -> None:
     """Write a whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = _beside(path)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
+
+
+def _beside(path: Path) -> Path:
+    """A name that no other process uses, on the same file system."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
 
 
 class Store:
@@ -99,10 +103,14 @@ class Store:
 def building(final: Path) -> Iterator[Path]:
     """A scratch folder beside `final`, renamed to it on success and removed on failure."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
+    scratch = _beside(final)
+    scratch.mkdir()
     try:
         yield scratch
-        if not final.exists():
+        try:
             scratch.replace(final)
+        except OSError:
+            if not final.is_dir():  # else another process was faster with the same content
+                raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import zlib
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ Split = Literal["train", "test", "judge"]
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TaskSpec(_Row):
@@ -264,17 +265,27 @@ def load_task(folder: Path, name: str | None = None) -> Task:
 
 def read_rows(file: Path, kind: type[RowT]) -> list[RowT]:
     """Parse a `.jsonl` or `.jsonl.gz` file; every error names file, line and field."""
-    opener = gzip.open if file.suffix == ".gz" else open
     rows = []
-    with opener(file, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            where = f"{file}, line {number}"
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-            rows.append(_parse(kind, value, where))
+    for number, line in enumerate(_lines(file), 1):
+        where = f"{file}, line {number}"
+        try:
+            value = json.loads(line)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+        rows.append(_parse(kind, value, where))
     return rows
+
+
+def _lines(file: Path) -> list[bytes]:
+    data = file.read_bytes()
+    if file.suffix == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            raise UserError(f"{file}: not a gzip file, or cut short") from None
+    return data.rstrip(b"\n").split(b"\n") if data.strip() else []
 
 
 def _parse(kind: type[RowT], value: object, where: str) -> RowT:
@@ -297,8 +308,8 @@ def _yaml(file: Path) -> object:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no task.yaml in '{file.parent}'; a task is a folder that has one") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not YAML ({str(error).splitlines()[0]})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not YAML in UTF-8 ({str(error).splitlines()[0]})") from None
 
 
 def _data_file(folder: Path, stem: str) -> Path:
