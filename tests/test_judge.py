@@ -71,6 +71,12 @@ def test_both_orders_agree_and_equal_texts_are_even(judge: Judge) -> None:
     assert abs(ab - 0.5) > 0.1
 
 
+def test_an_empty_answer_loses_to_any_text(judge: Judge) -> None:
+    user, question = judge.task.users_of("test")[0], judge.task.questions_of("test")[0]
+    rows = [(user.user_id, question.prompt, a, b) for a, b in (("", "Hm."), ("Hm.", ""), ("", ""))]
+    assert judge.verdicts(rows) == [0.0, 1.0, 0.5]
+
+
 def test_opposite_users_get_opposite_verdicts(judge: Judge) -> None:
     """The same two texts; only the user's traits differ."""
     task = judge.task
