@@ -23,9 +23,9 @@ class Preset:
     of a pair in 61% with the chosen alone and in 56% with both, at half the tokens."""
     queries: int = 12
     """Held-out pairs behind one context (K)."""
-    sft_contexts: int = 12
+    sft_contexts: int = 40
     """Contexts of the first stage (Pref-FT)."""
-    contexts: int = 12
+    contexts: int = 10
     """Contexts of the second stage (IPO or DPO)."""
     contexts_per_step: int = 1
     sft_lr: float = 5e-4

@@ -15,6 +15,8 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     if total is None:
         assert isinstance(items, Sized)
         total = len(items)
+    if not total:
+        return
     terminal, start = sys.stderr.isatty(), time.monotonic()
     shown = -1.0 if terminal else start
     for done, item in enumerate(items):
