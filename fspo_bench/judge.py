@@ -57,11 +57,7 @@ class Judge:
     def _users(self) -> dict[str, Array]:
         """Each user's weight of each target: its traits, and the penalty of weakness."""
         return {
-            u.user_id: np.array(
-                [-self.task.spec.weak_penalty if t == WEAK else u.traits.get(t, 0.0) for t in self.targets],
-                dtype=np.float32,
-            )
-            for u in self.task.users.values()
+            u.user_id: _wants(self.task, u, self.targets).astype(np.float32) for u in self.task.users.values()
         }
 
     def loadings(self, texts: Sequence[Text]) -> dict[Text, Array]:
@@ -165,6 +161,11 @@ def fit(task: Task, file: Path, key: str) -> None:
     save_file(tensors, file, {"key": key, "targets": " ".join(targets)})
 
 
+def _wants(task: Task, user: User, targets: Sequence[str]) -> NDArray[np.float64]:
+    """What each target is worth to a user: its traits, and the penalty of weakness."""
+    return np.array([-task.spec.weak_penalty if t == WEAK else user.traits.get(t, 0.0) for t in targets])
+
+
 def _targets(task: Task) -> tuple[str, ...]:
     traits = sorted(
         {t for q in task.questions_of("judge") for a in task.answers_to[q.question_id] for t in a.loadings}
@@ -209,8 +210,7 @@ def _slope(
     place = {answer.answer_id: n for n, (_, answer) in reversed(list(enumerate(examples)))}
     differences = []
     for user in task.users_of("judge"):
-        wants = np.array([-task.spec.weak_penalty if t == WEAK else user.traits.get(t, 0.0) for t in targets])
-        worth = predicted @ wants
+        worth = predicted @ _wants(task, user, targets)
         for a, b in _pairs(task, user, "judge", random.Random(user.user_id), per_question=2):
             differences.append(worth[place[a.answer_id]] - worth[place[b.answer_id]])
     d = np.array(differences)
