@@ -5,7 +5,7 @@ fspo-bench run --method base --task roleplay
 
 from dataclasses import dataclass
 
-from fspo_bench.prompts import Seen
+from fspo_bench.prompts import Context, Seen
 
 SEES = ()
 
@@ -15,6 +15,6 @@ class Config:
     """No settings."""
 
 
-def context(seen: Seen, config: Config) -> str:
+def context(seen: Seen, config: Config) -> Context:
     """Nothing before the question."""
-    return ""
+    return Context()

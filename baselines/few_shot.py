@@ -5,7 +5,7 @@ fspo-bench run --method few_shot --task roleplay
 
 from dataclasses import dataclass
 
-from fspo_bench.prompts import Seen, shots_context
+from fspo_bench.prompts import Context, Seen, shots_context
 
 SEES = ("shots",)
 
@@ -15,6 +15,6 @@ class Config:
     """No settings."""
 
 
-def context(seen: Seen, config: Config) -> str:
+def context(seen: Seen, config: Config) -> Context:
     """The user's preferences."""
     return shots_context(seen)

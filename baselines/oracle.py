@@ -5,7 +5,7 @@ fspo-bench run --method oracle --task roleplay
 
 from dataclasses import dataclass
 
-from fspo_bench.prompts import Seen, description_context
+from fspo_bench.prompts import Context, Seen, description_context
 
 SEES = ("description",)
 
@@ -15,6 +15,6 @@ class Config:
     """No settings."""
 
 
-def context(seen: Seen, config: Config) -> str:
+def context(seen: Seen, config: Config) -> Context:
     """The description that no method may read."""
     return description_context(seen.description)

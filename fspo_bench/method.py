@@ -5,7 +5,7 @@ it answers (greedy generation behind the context). Its file defines
 
     SEES       which parts of a user it may see: ("shots",), ("description",) or ()
     Config     a frozen dataclass of its own settings (`--set key=value`)
-    context    context(seen, config) -> str, the text before the question
+    context    context(seen, config) -> Context, the chat before the question
     stages     stages(config, preset) -> list[Stage], absent when nothing is trained
 """
 
@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 from fspo_bench.errors import UserError, did_you_mean
 from fspo_bench.packs import Found, load_method
 from fspo_bench.presets import Preset
-from fspo_bench.prompts import Seen
+from fspo_bench.prompts import Context, Seen
 from fspo_bench.store import digest, file_sha256
 from fspo_bench.tasks import Preference, User
 
@@ -47,14 +47,20 @@ class Method:
     def sees_description(self) -> bool:
         return "description" in self.module.SEES
 
-    def context(self, user: User, shots: tuple[Preference, ...]) -> str:
-        """The text before the question, from what the method declared that it sees and nothing else."""
+    def context(self, user: User, shots: tuple[Preference, ...]) -> Context:
+        """The chat before the question, from what the method declared that it sees and nothing else."""
         seen = Seen(
             shots=shots if "shots" in self.module.SEES else (),
             description=user.description if self.sees_description else "",
             show_rejected=self.show_rejected,
         )
-        return str(self.module.context(seen, self.config))
+        context = self.module.context(seen, self.config)
+        if not isinstance(context, Context):
+            raise UserError(
+                f"{self.module.__file__}: context() returned {type(context).__name__}, "
+                "needs a fspo_bench.prompts.Context"
+            )
+        return context
 
     def stages(self, preset: Preset) -> list[Any]:
         return list(self.module.stages(self.config, preset)) if hasattr(self.module, "stages") else []

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from fspo_bench.policy import Policy
 from fspo_bench.progress import track
-from fspo_bench.prompts import PromptEncoder
+from fspo_bench.prompts import Context, PromptEncoder
 from fspo_bench.store import Store, digest
 from fspo_bench.tasks import Preference
 
@@ -15,7 +15,7 @@ VERSION = 1  # raise when decoding changes
 ROWS = 48  # answers that decode together
 NO_REPEAT = 3  # for every method and base alike: no three tokens in a row twice
 
-Question = tuple[str, str]  # context, prompt
+Question = tuple[Context, str]  # context, prompt
 
 
 def answers(

@@ -1,8 +1,7 @@
 """What the policy reads: the context (shared by a user's queries), the question, the answer.
 
-The paper's markdown layout inside the model's chat template when it has one, else plain. Segments
-are tokenised apart and concatenated, in training, scoring and generation alike, so the shared
-context is the same token ids everywhere.
+A context is the chat up to the question. Segments are tokenised apart and concatenated, in training,
+scoring and generation alike, so the shared context is the same token ids everywhere.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SPLIT = "\u241e"  # a mark that no text holds, to cut the rendered template at the question
+_HEADING = "\n## Preferred Response\n"  # between question and answer in the plain form
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,36 @@ class Seen:
     """Whether the preset shows both sides of a shot (see `Preset.show_rejected`)."""
 
 
-def shots_context(seen: Seen) -> str:
-    """The user's preferences as worked examples (the paper's layout), up to the query's heading."""
+@dataclass(frozen=True, order=True)
+class Context:
+    """The chat before the question."""
+
+    system: str = ""
+    """Added to the task's instruction in the system message."""
+    turns: tuple[tuple[str, str], ...] = ()
+    """Earlier questions, each with its answer."""
+    opening: str = ""
+    """Stands before the question, in the same message."""
+
+
+def shots_context(seen: Seen) -> Context:
+    """The user's preferences: the paper's worked examples, or earlier turns with the preferred answers."""
+    if not seen.show_rejected:
+        return Context(
+            system="The earlier answers are the ones this user prefers; answer in the same way.",
+            turns=tuple((shot.prompt, shot.chosen) for shot in seen.shots),
+        )
     text = ""
     for k, shot in enumerate(seen.shots, 1):
         text += f"# Example {k}\n## Question\n{shot.prompt}\n"
-        if seen.show_rejected:
-            text += f"## Preferred Response\n{shot.chosen}\n## Dispreferred Response\n{shot.rejected}\n\n"
-        else:
-            text += f"## Response\n{shot.chosen}\n\n"
-    return text + "# Task\nAnswer the way this user prefers, given the examples.\n## Question\n"
+        text += f"## Preferred Response\n{shot.chosen}\n## Dispreferred Response\n{shot.rejected}\n\n"
+    text += "# Task\nAnswer the way this user prefers, given the examples.\n## Question\n"
+    return Context(opening=text)
 
 
-def description_context(description: str) -> str:
-    """The user's true description, up to the query's heading (the oracle's context)."""
-    return f"# User\n{description}\n\n# Task\nAnswer the way this user would prefer.\n## Question\n"
+def description_context(description: str) -> Context:
+    """The user's true description (the oracle's context)."""
+    return Context(system=f"Answer the way this user would prefer. About the user: {description}")
 
 
 class PromptEncoder:
@@ -54,22 +69,31 @@ class PromptEncoder:
         self, tokenizer: PreTrainedTokenizerBase, instruction: str, chat_template: bool = True
     ) -> None:
         self.tokenizer = tokenizer
-        if chat_template and tokenizer.chat_template:
-            system = [{"role": "system", "content": instruction}] if instruction else []
-            rendered = tokenizer.apply_chat_template(
-                [*system, {"role": "user", "content": _SPLIT}], tokenize=False, add_generation_prompt=True
-            )
-            self._before, self._after = str(rendered).split(_SPLIT)
-        else:
-            self._before = (tokenizer.bos_token or "") + (f"{instruction}\n\n" if instruction else "")
-            self._after = "\n## Preferred Response\n"
+        self._instruction = instruction
+        self._chat = chat_template and bool(tokenizer.chat_template)
+        self._after = self._render(Context())[1]
+
+    def _render(self, context: Context) -> tuple[str, str]:
+        """The text before and after the question."""
+        system = " ".join(part for part in (self._instruction, context.system) if part)
+        if not self._chat:
+            before = (self.tokenizer.bos_token or "") + (f"{system}\n\n" if system else "")
+            before += "".join(f"## Question\n{q}{_HEADING}{a}\n\n" for q, a in context.turns)
+            return before + (context.opening or "## Question\n"), _HEADING
+        messages = [{"role": "system", "content": system}] if system else []
+        for question, answer in context.turns:
+            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        messages.append({"role": "user", "content": context.opening + _SPLIT})
+        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        before, after = str(rendered).split(_SPLIT)
+        return before, after
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def prefix(self, context: str) -> tuple[int, ...]:
+    def prefix(self, context: Context) -> tuple[int, ...]:
         """The shared context's ids; never none, since a model must read something first."""
-        return self._ids(self._before + context) or (self.end,)
+        return self._ids(self._render(context)[0]) or (self.end,)
 
     def question(self, prompt: str) -> tuple[int, ...]:
         return self._ids(prompt + self._after)

@@ -25,7 +25,7 @@ from fspo_bench.outputs import answers, copied_share
 from fspo_bench.policy import Policy
 from fspo_bench.presets import Preset
 from fspo_bench.progress import say, track
-from fspo_bench.prompts import PromptEncoder
+from fspo_bench.prompts import Context, PromptEncoder
 from fspo_bench.results import JudgeRecord, Metric, Metrics, Record, read_record
 from fspo_bench.stats import clustered_mean, corrected_mean
 from fspo_bench.store import Store, canonical, digest, write_atomic
@@ -169,12 +169,12 @@ def _base_answers(
 ) -> dict[str, str]:
     """The untouched model's answer to each question: what every win rate is against."""
     ids = sorted({q for questions in asked.values() for q in questions})
-    questions = [("", task.questions[q].prompt) for q in ids]
+    questions = [(Context(), task.questions[q].prompt) for q in ids]
     texts = answers(policy, encoder, questions, task.spec.max_new_tokens, store, "reference answers")
-    return {q: texts["", task.questions[q].prompt] for q in ids}
+    return {q: texts[Context(), task.questions[q].prompt] for q in ids}
 
 
-def encode_episode(encoder: PromptEncoder, context: str, episode: Episode) -> Encoded:
+def encode_episode(encoder: PromptEncoder, context: Context, episode: Episode) -> Encoded:
     """The episode's tree as token ids."""
     branches = tuple(
         encoder.branch(q.prompt, text) for q in episode.queries for text in (q.chosen, q.rejected)

@@ -18,7 +18,7 @@ question, AdamW and LoRA unless the preset is `paper`.
 from dataclasses import dataclass
 
 from fspo_bench.presets import Preset
-from fspo_bench.prompts import Seen, shots_context
+from fspo_bench.prompts import Context, Seen, shots_context
 from fspo_bench.train import Stage
 
 SEES = ("shots",)
@@ -36,7 +36,7 @@ class Config:
             raise ValueError(f"loss is '{self.loss}', known: ipo, dpo")
 
 
-def context(seen: Seen, config: Config) -> str:
+def context(seen: Seen, config: Config) -> Context:
     """The user's preferences."""
     return shots_context(seen)
 

@@ -13,7 +13,7 @@ the loss is a mean over tokens, then over the answers behind one context.
 from dataclasses import dataclass
 
 from fspo_bench.presets import Preset
-from fspo_bench.prompts import Seen, shots_context
+from fspo_bench.prompts import Context, Seen, shots_context
 from fspo_bench.train import Stage
 
 SEES = ("shots",)
@@ -24,7 +24,7 @@ class Config:
     """No settings beside the preset's budget."""
 
 
-def context(seen: Seen, config: Config) -> str:
+def context(seen: Seen, config: Config) -> Context:
     """The user's preferences."""
     return shots_context(seen)
 

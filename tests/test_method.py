@@ -10,6 +10,7 @@ from fspo_bench.errors import UserError
 from fspo_bench.method import Method, open_methods
 from fspo_bench.packs import find_methods, packs, resolve
 from fspo_bench.presets import PRESETS, Preset, preset
+from fspo_bench.prompts import Context
 from fspo_bench.tasks import Preference, User
 
 TINY = PRESETS["tiny"]
@@ -20,6 +21,8 @@ SOURCE = '''"""Repeats what it sees."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from fspo_bench.prompts import Context
 
 SEES = {sees}
 
@@ -37,7 +40,7 @@ class Config:
 
 
 def context(seen, config):
-    return repr(seen) + str(config)
+    return Context(opening=repr(seen) + str(config))
 '''
 
 
@@ -64,7 +67,7 @@ def test_a_method_sees_what_it_declares_and_nothing_else(
     tmp_path: Path, sees: str, shots: bool, description: bool
 ) -> None:
     method, _ = opened(write(tmp_path, sees))
-    shown = method.context(USER, SHOTS)
+    shown = method.context(USER, SHOTS).opening
     assert (repr(SHOTS) in shown) == shots
     assert ("the secret description" in shown) == description
     assert ("shots=()" in shown) != shots
@@ -75,9 +78,15 @@ def test_a_method_sees_what_it_declares_and_nothing_else(
 
 
 def test_a_method_cannot_reach_the_description_by_asking(tmp_path: Path) -> None:
-    more = "\n\ndef context(seen, config):\n    return f'[{seen.description}]{sorted(vars(seen))}'\n"
+    more = "\n\ndef context(seen, config):\n    return Context(f'[{seen.description}]{sorted(vars(seen))}')\n"
     method, _ = opened(write(tmp_path, more=more))
-    assert method.context(USER, SHOTS) == "[]['description', 'shots', 'show_rejected']"
+    assert method.context(USER, SHOTS).system == "[]['description', 'shots', 'show_rejected']"
+
+
+def test_a_context_of_the_wrong_type_is_named(tmp_path: Path) -> None:
+    method, _ = opened(write(tmp_path, more="\n\ndef context(seen, config):\n    return 'text'\n"))
+    with pytest.raises(UserError, match=r"echo\.py: context\(\) returned str, needs a .*Context"):
+        method.context(USER, SHOTS)
 
 
 def test_sees_must_name_known_parts(tmp_path: Path) -> None:
@@ -88,10 +97,10 @@ def test_sees_must_name_known_parts(tmp_path: Path) -> None:
 def test_of_the_built_in_ones_only_the_oracle_sees_the_description() -> None:
     every = [m for m, _ in open_methods(find_methods(packs()[:1]), TINY, {})]
     assert {m.name for m in every if m.sees_description} == {"oracle"}
-    assert {m.name: m.context(USER, SHOTS) for m in every}["base"] == ""
+    assert {m.name: m.context(USER, SHOTS) for m in every}["base"] == Context()
     for method in every:
         if not method.sees_description:
-            assert "secret" not in method.context(USER, SHOTS), method.name
+            assert "secret" not in str(method.context(USER, SHOTS)), method.name
 
 
 def test_settings_go_to_the_method_first_then_to_the_preset(tmp_path: Path) -> None:
@@ -183,8 +192,8 @@ def test_the_preset_decides_whether_rejected_answers_are_shown() -> None:
     few_shot = resolve("few_shot", find_methods(packs()[:1]), "method")
     for shown in (True, False):
         method, _ = open_methods([few_shot], TINY, {"show_rejected": shown})[0]
-        assert ("The town." in method.context(USER, SHOTS)) == shown
-        assert "The sea." in method.context(USER, SHOTS)
+        assert ("The town." in str(method.context(USER, SHOTS))) == shown
+        assert "The sea." in str(method.context(USER, SHOTS))
     assert preset("paper").show_rejected  # as the paper does
 
 

@@ -86,10 +86,10 @@ def test_the_real_model_answers_a_question() -> None:
     """The pinned wheel, de-quantised, is SmolLM2: it knows the capital of France."""
     from fspo_bench.generate import Asked, generate
     from fspo_bench.policy import Policy
-    from fspo_bench.prompts import PromptEncoder
+    from fspo_bench.prompts import Context, PromptEncoder
 
     policy = Policy.open("smollm2-135m", 0, "float32", 0)
     encoder = PromptEncoder(policy.tokenizer, "")
     question = encoder.question("What is the capital of France?")
-    (ids,) = generate(policy.model, [Asked(encoder.prefix(""), (question,))], encoder.end, 24)
+    (ids,) = generate(policy.model, [Asked(encoder.prefix(Context()), (question,))], encoder.end, 24)
     assert "Paris" in encoder.decode(ids)

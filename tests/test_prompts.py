@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fspo_bench.prompts import PromptEncoder, Seen, description_context, shots_context
+from fspo_bench.prompts import Context, PromptEncoder, Seen, description_context, shots_context
 from fspo_bench.shared_context import Branch
 from fspo_bench.tasks import Preference
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 INSTRUCTION = "Be brief."
 SHOTS = (Preference("q1", "Where to?", "The sea.", "The town."), Preference("q2", "When?", "Now.", "Later."))
-CONTEXTS = ["", shots_context(Seen(SHOTS)), description_context("Likes the sea.")]
+CONTEXTS = [
+    Context(),
+    shots_context(Seen(SHOTS)),
+    shots_context(Seen(SHOTS, show_rejected=False)),
+    description_context("Likes the sea."),
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,39 +47,39 @@ def merging() -> PreTrainedTokenizerBase:
 
 
 def test_shots_layout() -> None:
-    assert shots_context(Seen(SHOTS)) == (
+    assert shots_context(Seen(SHOTS)).opening == (
         "# Example 1\n## Question\nWhere to?\n## Preferred Response\nThe sea.\n"
         "## Dispreferred Response\nThe town.\n\n"
         "# Example 2\n## Question\nWhen?\n## Preferred Response\nNow.\n"
         "## Dispreferred Response\nLater.\n\n"
         "# Task\nAnswer the way this user prefers, given the examples.\n## Question\n"
     )
-    assert shots_context(Seen()).startswith("# Task\n")
+    assert shots_context(Seen()).opening.startswith("# Task\n")
 
 
-def test_shots_layout_with_the_preferred_answers_alone() -> None:
-    assert shots_context(Seen(SHOTS, show_rejected=False)) == (
-        "# Example 1\n## Question\nWhere to?\n## Response\nThe sea.\n\n"
-        "# Example 2\n## Question\nWhen?\n## Response\nNow.\n\n"
-        "# Task\nAnswer the way this user prefers, given the examples.\n## Question\n"
-    )
+def test_preferred_answers_alone_are_earlier_turns() -> None:
+    context = shots_context(Seen(SHOTS, show_rejected=False))
+    assert context.turns == (("Where to?", "The sea."), ("When?", "Now."))
+    assert "prefers" in context.system
+    assert context.opening == ""
 
 
 def test_description_layout() -> None:
-    text = description_context("Likes the sea.")
-    assert text.startswith("# User\nLikes the sea.\n")
-    assert text.endswith("## Question\n")
+    assert description_context("Likes the sea.").system.endswith("About the user: Likes the sea.")
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("instruction", ["", INSTRUCTION])
 def test_segments_concatenate_to_the_rendered_template(
-    tokenizer: PreTrainedTokenizerBase, context: str, instruction: str
+    tokenizer: PreTrainedTokenizerBase, context: Context, instruction: str
 ) -> None:
     encoder = PromptEncoder(tokenizer, instruction)
-    messages = [{"role": "system", "content": instruction}] if instruction else []
+    system = f"{instruction} {context.system}".strip()
+    messages = [{"role": "system", "content": system}] if system else []
+    for question, answer in context.turns:
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     rendered = tokenizer.apply_chat_template(
-        [*messages, {"role": "user", "content": f"{context}What now?"}],
+        [*messages, {"role": "user", "content": f"{context.opening}What now?"}],
         tokenize=False,
         add_generation_prompt=True,
     )
@@ -83,13 +88,22 @@ def test_segments_concatenate_to_the_rendered_template(
     assert list(ids[:1]) == [tokenizer.convert_tokens_to_ids("<|user|>")]  # marks are single tokens, not text
 
 
-@pytest.mark.parametrize("context", CONTEXTS[1:])
-def test_the_plain_form(tokenizer: PreTrainedTokenizerBase, context: str) -> None:
+@pytest.mark.parametrize(
+    ("context", "before"),
+    [
+        (Context(), "Be brief.\n\n## Question\n"),
+        (shots_context(Seen(SHOTS)), f"Be brief.\n\n{shots_context(Seen(SHOTS)).opening}"),
+        (
+            Context(turns=(("When?", "Now."),)),
+            "Be brief.\n\n## Question\nWhen?\n## Preferred Response\nNow.\n\n## Question\n",
+        ),
+        (Context(system="Be kind."), "Be brief. Be kind.\n\n## Question\n"),
+    ],
+)
+def test_the_plain_form(tokenizer: PreTrainedTokenizerBase, context: Context, before: str) -> None:
     encoder = PromptEncoder(tokenizer, INSTRUCTION, chat_template=False)
     ids = encoder.prefix(context) + encoder.question("What now?") + encoder.answer("Swim.")
-    assert tokenizer.decode(ids) == (
-        f"{INSTRUCTION}\n\n{context}What now?\n## Preferred Response\nSwim.<|end|>"
-    )
+    assert tokenizer.decode(ids) == f"{before}What now?\n## Preferred Response\nSwim.<|end|>"
 
 
 def test_without_a_template_the_plain_form_is_used(merging: PreTrainedTokenizerBase) -> None:
@@ -101,13 +115,17 @@ def test_without_a_template_the_plain_form_is_used(merging: PreTrainedTokenizerB
 def test_the_plain_form_begins_with_the_models_own_first_token(merging: PreTrainedTokenizerBase) -> None:
     merging.bos_token = "<|end|>"
     encoder = PromptEncoder(merging, "", chat_template=False)
-    assert encoder.prefix("a") == (merging.bos_token_id, *merging("a", add_special_tokens=False).input_ids)
+    assert encoder.prefix(Context(opening="a")) == (
+        merging.bos_token_id,
+        *merging("a", add_special_tokens=False).input_ids,
+    )
 
 
 def test_a_model_always_reads_something(merging: PreTrainedTokenizerBase) -> None:
-    encoder = PromptEncoder(merging, "", chat_template=False)
-    assert encoder.prefix("") == (encoder.end,)
-    assert len(encoder.prefix("a")) == 1
+    merging.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    encoder = PromptEncoder(merging, "")
+    assert encoder.prefix(Context()) == (encoder.end,)
+    assert len(encoder.prefix(Context(opening="a"))) == 1
 
 
 def test_no_token_spans_a_boundary(merging: PreTrainedTokenizerBase) -> None:

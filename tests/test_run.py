@@ -219,7 +219,7 @@ def test_wrong_user_reads_another_users_shots(
 
     monkeypatch.setattr(module, "answers", noted)
     run("few_shot")
-    personal = [(context, prompt) for context, prompt in asked if context]
+    personal = [(context, prompt) for context, prompt in asked if context.turns]
     own, other = personal[: len(personal) // 2], personal[len(personal) // 2 :]
     assert [prompt for _, prompt in own] == [prompt for _, prompt in other], "the same questions"
     assert {c for c, _ in own} == {c for c, _ in other}, "everybody's shots serve once as another's"
