@@ -118,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from fspo_bench.method import open_methods
     from fspo_bench.packs import find_methods, find_tasks, packs, resolve
     from fspo_bench.presets import preset
-    from fspo_bench.tasks import load_task
+    from fspo_bench.task_files import load_task
 
     where = packs(arguments.pack)
     chosen = preset(arguments.preset)

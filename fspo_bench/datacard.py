@@ -20,7 +20,8 @@ from fspo_bench.models import model_dir
 from fspo_bench.progress import say
 from fspo_bench.stats import Estimate, clustered_mean
 from fspo_bench.store import Store, write_atomic
-from fspo_bench.tasks import Answer, Task, load_task
+from fspo_bench.task_files import load_task
+from fspo_bench.tasks import Answer, Task, User
 
 Array = NDArray[np.float64]
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -76,34 +77,26 @@ def _pairs(task: Task, splits: Sequence[str], weak: bool = False) -> Iterator[tu
                     yield a, b
 
 
-def _utilities(task: Task, traits: Array, names: Sequence[str], answers: Sequence[Answer]) -> Array:
-    """(users, answers)"""
-    loadings = np.array([[a.loadings.get(t, 0.0) for t in names] for a in answers]).T
-    worth: Array = traits @ loadings - task.spec.weak_penalty * np.array([a.weak for a in answers])
-    return worth
-
-
-def _trait_names(task: Task) -> list[str]:
-    return sorted({t for u in task.users.values() for t in u.traits})
-
-
-def _traits(task: Task, split: str) -> Array:
-    names = _trait_names(task)
-    users = task.users_of(split)  # type: ignore[arg-type]
-    return np.array([[u.traits.get(t, 0.0) for t in names] for u in users])
-
-
-def _margins(task: Task, traits: Array, pairs: Sequence[tuple[Answer, Answer]]) -> Array:
+def _margins(task: Task, users: Sequence[User], pairs: Sequence[tuple[Answer, Answer]]) -> Array:
     """Utility of the first minus the second answer: (users, pairs)."""
-    names = _trait_names(task)
-    first = _utilities(task, traits, names, [a for a, _ in pairs])
-    return first - _utilities(task, traits, names, [b for _, b in pairs])
+    answers = list({a.answer_id: a for pair in pairs for a in pair}.values())
+    worth = np.array([[task.utility(user, a) for a in answers] for user in users])
+    column = {a.answer_id: n for n, a in enumerate(answers)}
+    margins: Array = (
+        worth[:, [column[a.answer_id] for a, _ in pairs]] - worth[:, [column[b.answer_id] for _, b in pairs]]
+    )
+    return margins
+
+
+def _labels(task: Task, margins: Array) -> Array:
+    """1 where the first answer is preferred, -1 where the second is, 0 where under-determined."""
+    return np.where(np.abs(margins) >= max(task.spec.min_margin, 1e-9), np.sign(margins), 0.0)
 
 
 def _reachable(task: Task) -> int:
     pairs = list(_pairs(task, ("train", "test"), weak=True))
-    everyone = np.concatenate([_traits(task, "train"), _traits(task, "test")])
-    return int((np.abs(_margins(task, everyone, pairs)) >= task.spec.min_margin).sum())
+    everyone = [u for u in task.users.values() if u.split != "judge"]
+    return int(np.count_nonzero(_labels(task, _margins(task, everyone, pairs))))
 
 
 def _similarities(task: Task) -> Array:
@@ -122,7 +115,7 @@ def _similarities(task: Task) -> Array:
 def _longer_wins(task: Task) -> Estimate:
     """How often the longer of two views is the preferred one (test users, all method questions)."""
     pairs = [(a, b) for a, b in _pairs(task, ("train", "test")) if len(a.text) != len(b.text)]
-    margins = _margins(task, _traits(task, "test"), pairs)
+    margins = _margins(task, task.users_of("test"), pairs)
     longer = np.array([len(a.text) > len(b.text) for a, b in pairs])
     return _share(task, pairs, margins, (margins > 0) == longer)
 
@@ -130,9 +123,9 @@ def _longer_wins(task: Task) -> Estimate:
 def population_predictor(task: Task) -> Estimate:
     """The majority of train users' labels on the very pair, asked about test users and questions."""
     pairs = list(_pairs(task, ("test",)))
-    train = _margins(task, _traits(task, "train"), pairs)
-    majority = np.where(np.abs(train) >= task.spec.min_margin, np.sign(train), 0).sum(0) >= 0
-    margins = _margins(task, _traits(task, "test"), pairs)
+    train = _margins(task, task.users_of("train"), pairs)
+    majority = _labels(task, train).sum(0) >= 0
+    margins = _margins(task, task.users_of("test"), pairs)
     return _share(task, pairs, margins, (margins > 0) == majority)
 
 
@@ -143,7 +136,7 @@ def ideal_observer(task: Task, shots: int, seed: int = 0) -> Estimate:
     the test user's labels on test questions from the weighted mean.
     """
     rng = np.random.default_rng(seed)
-    prior, truth = _traits(task, "train"), _traits(task, "test")
+    prior, truth = task.users_of("train"), task.users_of("test")
     asked = list(_pairs(task, ("test",)))
     support = list(_pairs(task, ("train",)))
     by_question: dict[str, list[int]] = {}
@@ -151,16 +144,16 @@ def ideal_observer(task: Task, shots: int, seed: int = 0) -> Estimate:
         by_question.setdefault(a.question_id, []).append(n)
     prior_margins, true_margins = _margins(task, prior, support), _margins(task, truth, support)
     asked_prior, asked_true = _margins(task, prior, asked), _margins(task, truth, asked)
-    right = np.zeros(asked_true.shape, dtype=bool)
+    labels, right = _labels(task, true_margins), np.zeros(asked_true.shape, dtype=bool)
     for user in range(len(truth)):
         seen: list[int] = []
         for question in rng.permutation(list(by_question)):
             pair = int(rng.choice(by_question[question]))
-            if abs(true_margins[user, pair]) >= task.spec.min_margin:
+            if labels[user, pair]:
                 seen.append(pair)
             if len(seen) == shots:
                 break
-        agreement = prior_margins[:, seen] * np.sign(true_margins[user, seen])
+        agreement = prior_margins[:, seen] * labels[user, seen]
         log_weight = -np.logaddexp(0, -CERTAINTY * agreement).sum(1)
         weight = np.exp(log_weight - log_weight.max())
         right[user] = (weight @ asked_prior > 0) == (asked_true[user] > 0)
@@ -171,7 +164,7 @@ def _share(
     task: Task, pairs: Sequence[tuple[Answer, Answer]], margins: Array, right: NDArray[np.bool_]
 ) -> Estimate:
     """Share right among determined pairs, clustered by user."""
-    users, columns = np.nonzero(np.abs(margins) >= task.spec.min_margin)
+    users, columns = np.nonzero(_labels(task, margins))
     questions = np.array([a.question_id for a, _ in pairs])
     return clustered_mean(right[users, columns], users, questions[columns])
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache
 
+from fspo_bench.exactness import require_within_window
 from fspo_bench.shared_context import Rows, branches_attend, causal_lm, read_prefix
 
 
@@ -41,6 +42,7 @@ def generate(
     starts = torch.tensor([len(a.prefix) for a in asked for _ in a.questions], device=device)
     lengths = torch.tensor([len(q) for q in questions], device=device)
     width = int(lengths.max())
+    require_within_window(lm, int((starts + lengths).max()) + max_new_tokens)
     ids = torch.tensor([q + (end,) * (width - len(q)) for q in questions], device=device)
     positions = starts[:, None] + torch.arange(width, device=device)
     visible = torch.arange(width, device=device) < lengths[:, None]

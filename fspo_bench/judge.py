@@ -21,14 +21,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load_file, save_file
 
 from fspo_bench.models import WHEELS, model_dir
 from fspo_bench.progress import say, track
 from fspo_bench.stats import Estimate, JudgeErrors
 from fspo_bench.store import Store, building, digest
-from fspo_bench.tasks import Answer, Task, User, load_task
+from fspo_bench.task_files import load_task
+from fspo_bench.tasks import Answer, Task, User
 
 Array = NDArray[np.float32]
 Text = tuple[str, str]  # question, answer
@@ -54,11 +55,8 @@ class Judge:
     weights: dict[str, Array]
 
     @cached_property
-    def _users(self) -> dict[str, Array]:
-        """Each user's weight of each target: its traits, and the penalty of weakness."""
-        return {
-            u.user_id: _wants(self.task, u, self.targets).astype(np.float32) for u in self.task.users.values()
-        }
+    def _kinds(self) -> dict[str, str]:
+        return {q.prompt: q.kind for q in self.task.questions.values()}
 
     def loadings(self, texts: Sequence[Text]) -> dict[Text, Array]:
         """Predicted targets of each text, shape (targets,), from the store where known."""
@@ -73,11 +71,11 @@ class Judge:
                 self.store.put(keys[text], known[text])
         return {text: np.array(value, dtype=np.float32) for text, value in known.items()}
 
-    def probability(self, user_id: str, a: Array, b: Array) -> float:
+    def probability(self, user_id: str, question: str, a: Array, b: Array) -> float:
         """P(user prefers the answer with loadings `a` to the one with loadings `b`)."""
-        return float(
-            1 / (1 + np.exp(-float(self.weights["scale"][0]) * float(self._users[user_id] @ (a - b))))
-        )
+        user, kind = self.task.users[user_id], self._kinds[question]
+        more = _worth(self.task, user, kind, self.targets, a) - _worth(self.task, user, kind, self.targets, b)
+        return float(1 / (1 + np.exp(-float(self.weights["scale"][0]) * more)))
 
     def verdicts(self, comparisons: Sequence[tuple[str, str, str, str]]) -> list[float]:
         """P(a preferred to b) for each (user_id, question, a, b); equal texts give exactly 0.5.
@@ -92,7 +90,7 @@ class Judge:
                 return 0.5
             if not (a and b):
                 return float(bool(a))
-            return self.probability(user, read[question, a], read[question, b])
+            return self.probability(user, question, read[question, a], read[question, b])
 
         return [verdict(*comparison) for comparison in comparisons]
 
@@ -133,7 +131,8 @@ def _training_data(task: Task) -> list[object]:
     questions = sorted(task.questions_of("judge"), key=lambda q: q.question_id)
     answers = [[q.prompt, [a.model_dump() for a in task.answers_to[q.question_id]]] for q in questions]
     users = [sorted(u.traits.items()) for u in task.users_of("judge")]
-    return [answers, users, task.spec.weak_penalty, task.spec.min_margin]
+    scale = [task.spec.nearest] if task.spec.nearest else []
+    return [answers, users, task.spec.weak_penalty, task.spec.min_margin, *scale]
 
 
 def fit(task: Task, file: Path, key: str) -> None:
@@ -161,9 +160,11 @@ def fit(task: Task, file: Path, key: str) -> None:
     save_file(tensors, file, {"key": key, "targets": " ".join(targets)})
 
 
-def _wants(task: Task, user: User, targets: Sequence[str]) -> NDArray[np.float64]:
-    """What each target is worth to a user: its traits, and the penalty of weakness."""
-    return np.array([-task.spec.weak_penalty if t == WEAK else user.traits.get(t, 0.0) for t in targets])
+def _worth(task: Task, user: User, kind: str, targets: Sequence[str], predicted: ArrayLike) -> float:
+    """What an answer with predicted targets is worth to a user."""
+    loadings = dict(zip(targets, np.asarray(predicted, dtype=float).tolist(), strict=True))
+    weak = loadings.pop(WEAK)
+    return task.worth(user, kind, loadings, weak)
 
 
 def _targets(task: Task) -> tuple[str, ...]:
@@ -210,9 +211,10 @@ def _slope(
     place = {answer.answer_id: n for n, (_, answer) in reversed(list(enumerate(examples)))}
     differences = []
     for user in task.users_of("judge"):
-        worth = predicted @ _wants(task, user, targets)
-        for a, b in _pairs(task, user, "judge", random.Random(user.user_id), per_question=2):
-            differences.append(worth[place[a.answer_id]] - worth[place[b.answer_id]])
+        for pair in _pairs(task, user, "judge", random.Random(user.user_id), per_question=2):
+            kind = task.questions[pair[0].question_id].kind
+            a, b = (_worth(task, user, kind, targets, predicted[place[x.answer_id]]) for x in pair)
+            differences.append(a - b)
     d = np.array(differences)
     found = minimize_scalar(lambda s: np.logaddexp(0, -s * d).mean(), bounds=(1e-3, 10), method="bounded")
     return float(found.x)
@@ -225,8 +227,7 @@ def _pairs(
     for question in task.questions_of(split):  # type: ignore[arg-type]
         pairs = list(itertools.combinations(task.answers_to[question.question_id], 2))
         for a, b in pairs if per_question is None else rng.sample(pairs, min(per_question, len(pairs))):
-            margin = task.utility(user, a) - task.utility(user, b)
-            if abs(margin) >= max(task.spec.min_margin, 1e-9):
+            if margin := task.margin(user, a, b):
                 yield (a, b) if margin > 0 else (b, a)
 
 
@@ -242,7 +243,8 @@ def card(judge: Judge) -> Card:
     for row, user in enumerate(users):
         for good, bad in _pairs(task, user, "test", random.Random(0)):
             prompt, column = task.questions[good.question_id].prompt, place[good.question_id]
-            right = judge.probability(user.user_id, read[prompt, good.text], read[prompt, bad.text]) > 0.5
+            texts = read[prompt, good.text], read[prompt, bad.text]
+            right = judge.probability(user.user_id, prompt, *texts) > 0.5
             if good.weak or bad.weak:
                 counts[1, :, row, column] += right, 1
             else:

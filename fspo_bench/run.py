@@ -55,6 +55,7 @@ class Answered:
     """One answer of the policy to a test user's question, beside the reference's."""
 
     user_id: str
+    round: int
     question_id: str
     output: str
     reference: str
@@ -153,22 +154,21 @@ def _claim(folder: Path, spec: dict[str, Any]) -> None:
         ) from None
 
 
-def _questions(task: Task, preset: Preset, episodes: Sequence[Episode]) -> dict[str, list[str]]:
-    """The test questions (ids) that each test user asks."""
+def _questions(task: Task, preset: Preset, episodes: Sequence[Episode]) -> list[list[str]]:
+    """The test questions (ids) that are asked in each episode."""
     ids = sorted(q.question_id for q in task.questions_of("test"))
-    return {
-        e.user_id: random.Random(digest(["asked", task.name, task.spec.version, e.user_id])).sample(
-            ids, min(preset.test_questions, len(ids))
-        )
-        for e in episodes
-    }
+    asked = []
+    for e in episodes:
+        seed = ["asked", task.name, task.spec.version, e.user_id, *([e.round] if e.round else [])]
+        asked.append(random.Random(digest(seed)).sample(ids, min(preset.test_questions, len(ids))))
+    return asked
 
 
 def _base_answers(
-    policy: Policy, encoder: PromptEncoder, task: Task, asked: dict[str, list[str]], store: Store
+    policy: Policy, encoder: PromptEncoder, task: Task, asked: Sequence[Sequence[str]], store: Store
 ) -> dict[str, str]:
     """The untouched model's answer to each question: what every win rate is against."""
-    ids = sorted({q for questions in asked.values() for q in questions})
+    ids = sorted({q for questions in asked for q in questions})
     questions = [(Context(), task.questions[q].prompt) for q in ids]
     texts = answers(policy, encoder, questions, task.spec.max_new_tokens, store, "reference answers")
     return {q: texts[Context(), task.questions[q].prompt] for q in ids}
@@ -191,36 +191,35 @@ def _encode_training(request: Request, encoder: PromptEncoder, stage: Stage, num
     ]
 
 
-def _wrong_user(episodes: Sequence[Episode], user_id: str) -> Episode:
-    """Another test user's episode: the next one round, in their (shuffled) order."""
-    place = [e.user_id for e in episodes].index(user_id)
-    return episodes[(place + 1) % len(episodes)]
+def _wrong_user(episodes: Sequence[Episode], place: int) -> int | None:
+    """The place of another test user's episode: the next one round, in their (shuffled) order."""
+    following = [*range(place + 1, len(episodes)), *range(place)]
+    return next((n for n in following if episodes[n].user_id != episodes[place].user_id), None)
 
 
 def _answer_all(
     policy: Policy, encoder: PromptEncoder, request: Request, episodes: Sequence[Episode],
-    asked: dict[str, list[str]], base: dict[str, str], store: Store,
+    asked: Sequence[Sequence[str]], base: dict[str, str], store: Store,
 ) -> list[Answered]:  # fmt: skip
     """Every test user's questions, behind the user's own context and behind another user's."""
     task, method = request.task, request.method
-    contexts = {e.user_id: method.context(task.users[e.user_id], e.shots) for e in episodes}
-    another = {e.user_id: contexts[_wrong_user(episodes, e.user_id).user_id] for e in episodes}
-    compare = method.personal and len(episodes) > 1
-    wanted = [(e, q, task.questions[q].prompt) for e in episodes for q in asked[e.user_id]]
-    questions = [(contexts[e.user_id], prompt) for e, _, prompt in wanted]
-    if compare:
-        questions += [(another[e.user_id], prompt) for e, _, prompt in wanted]
+    contexts = [method.context(task.users[e.user_id], e.shots) for e in episodes]
+    wrong = [_wrong_user(episodes, place) if method.personal else None for place in range(len(episodes))]
+    wanted = [(n, q, task.questions[q].prompt) for n in range(len(episodes)) for q in asked[n]]
+    questions = [(contexts[n], prompt) for n, _, prompt in wanted]
+    questions += [(contexts[other], prompt) for n, _, prompt in wanted if (other := wrong[n]) is not None]
     texts = answers(policy, encoder, questions, task.spec.max_new_tokens, store, "answers")
     return [
         Answered(
-            user_id=e.user_id,
+            user_id=episodes[n].user_id,
+            round=episodes[n].round,
             question_id=question_id,
-            output=texts[contexts[e.user_id], prompt],
+            output=texts[contexts[n], prompt],
             reference=base[question_id],
-            wrong_user_output=texts[another[e.user_id], prompt] if compare else None,
-            shots=e.shots,
+            wrong_user_output=None if (other := wrong[n]) is None else texts[contexts[other], prompt],
+            shots=episodes[n].shots,
         )
-        for e, question_id, prompt in wanted
+        for n, question_id, prompt in wanted
     ]
 
 
@@ -360,7 +359,13 @@ def _write(folder: Path, answered: Sequence[Answered], record: Record) -> None:
         {k: v for k, v in asdict(a).items() if k not in ("p", "wrong_user_p", "shots")} for a in answered
     ]
     verdicts = [
-        {"user_id": a.user_id, "question_id": a.question_id, "p": a.p, "wrong_user_p": a.wrong_user_p}
+        {
+            "user_id": a.user_id,
+            "round": a.round,
+            "question_id": a.question_id,
+            "p": a.p,
+            "wrong_user_p": a.wrong_user_p,
+        }
         for a in answered
     ]
     write_atomic(folder / "outputs.jsonl", "".join(canonical(row) + "\n" for row in outputs))

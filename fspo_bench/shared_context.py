@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
+from fspo_bench.exactness import check_once, require_within_window
+
 ATTENTION = "fspo_shared_context"
 _NEVER = 1e4  # a log-sum-exp that makes a padded row's weights vanish
 
@@ -278,8 +280,13 @@ def causal_lm(model: torch.nn.Module) -> PreTrainedModel:
 
 
 def read_prefix(model: torch.nn.Module, ids: tuple[int, ...]) -> Prefix:
-    """Run the shared context once. Its keys and values keep their graph when gradients are on."""
+    """Run the shared context once. Its keys and values keep their graph when gradients are on.
+
+    Raises:
+        UserError: the model's attention is of a kind for which sharing is not exact.
+    """
     lm = causal_lm(model)
+    check_once(model, lm)
     device = lm.get_input_embeddings().weight.device
     out = lm.get_decoder()(input_ids=torch.tensor([ids], device=device), use_cache=True)
     layers = out.past_key_values.layers
@@ -290,6 +297,7 @@ def score_branches(model: torch.nn.Module, prefix: Prefix, branches: Sequence[Br
     """Summed log-probability of each branch's scored tokens given prefix and `given`: shape (B,)."""
     lm = causal_lm(model)
     packed = _pack(branches, prefix.keys[0].device)
+    require_within_window(lm, prefix.length + packed.index.shape[1])
     with branches_attend(lm):
         hidden = lm.get_decoder()(
             input_ids=packed.ids,

@@ -8,36 +8,36 @@
     preferences.jsonl    {user_id, question_id, chosen, rejected}: labels as people gave them
 
 Splits: a method trains on `train` users and questions and is tested on `test` users and questions;
-what is `judge` is read by the offline judge alone.
+what is `judge` is read by the offline judge alone. Where the users are few and fixed (five levels of
+schooling), they are `seen`: trained on and tested on, with other questions.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
-import zlib
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from fspo_bench.errors import UserError, did_you_mean
-from fspo_bench.store import digest, file_sha256
+from fspo_bench.errors import UserError
+from fspo_bench.store import digest
 
 Split = Literal["train", "test", "judge"]
+UserSplit = Literal["train", "test", "judge", "seen"]
 
 
-class _Row(BaseModel):
+class Row(BaseModel):
+    """What a person writes or reads: no unknown keys, no NaN."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class TaskSpec(_Row):
+class TaskSpec(Row):
     """`task.yaml`."""
 
     version: int = Field(ge=1)
@@ -50,28 +50,30 @@ class TaskSpec(_Row):
     min_margin: float = Field(default=0.0, ge=0)  # nearer utilities are under-determined: no label
     weak_share: float = Field(default=0.0, ge=0, le=1)  # share of drawn pairs that hold a weak answer
     weak_penalty: float = Field(default=0.0, ge=0)  # utility a weak answer lacks for everybody
+    nearest: str = ""  # a scale on which users want the answer nearest to themselves (see `Task.worth`)
 
 
-class User(_Row):
+class User(Row):
     """One person or persona. Only the judge, the oracle and RAT's target may read the description."""
 
     user_id: str
-    split: Split
+    split: UserSplit
     group: str = ""
     description: str = ""
     traits: dict[str, float] = {}
 
 
-class Question(_Row):
+class Question(Row):
     """One prompt."""
 
     question_id: str
     split: Split
     prompt: str = Field(min_length=1)
     kind: str = ""
+    group: str = ""  # questions of one group (a conversation) never stand in both shots and queries
 
 
-class Answer(_Row):
+class Answer(Row):
     """One authored answer and the traits it speaks to."""
 
     answer_id: str
@@ -81,13 +83,23 @@ class Answer(_Row):
     weak: bool = False
 
 
-class PreferenceRow(_Row):
+class PreferenceRow(Row):
     """One line of `preferences.jsonl`."""
 
     user_id: str
     question_id: str
     chosen: str = Field(min_length=1)
     rejected: str = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a task's `hub.py` returns: the same rows as in files, and what to say beside every number."""
+
+    users: Sequence[User]
+    questions: Sequence[Question]
+    preferences: Sequence[PreferenceRow]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,8 @@ class Episode:
     user_id: str
     shots: tuple[Preference, ...]
     queries: tuple[Preference, ...]
+    round: int = 0
+    """Counts the test episodes of one user, each with other shots."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ class Task:
         return bool(self.answers)
 
     def users_of(self, split: Split) -> list[User]:
-        return [u for u in self.users.values() if u.split == split]
+        return [u for u in self.users.values() if u.split in (split, "seen")]
 
     def questions_of(self, split: Split) -> list[Question]:
         return [q for q in self.questions.values() if q.split == split]
@@ -147,15 +161,37 @@ class Task:
             by[row.user_id].append(row)
         return by
 
+    def worth(self, user: User, kind: str, loadings: Mapping[str, float], weak: float) -> float:
+        """How much a user wants an answer with these loadings to a question of this kind.
+
+        Traits x loadings, or, on a scale that the task names as `nearest`, minus the distance between
+        the answer's place and the user's (which stands under the question's kind where users have one
+        for each kind, else under the scale's name); less the penalty of a weak answer.
+        """
+        scale = self.spec.nearest
+        if not scale:
+            wanted = sum(user.traits.get(trait, 0.0) * x for trait, x in loadings.items())
+        elif scale in loadings:
+            place = user.traits[kind] if kind in user.traits else user.traits[scale]
+            wanted = -abs(place - loadings[scale])
+        else:
+            wanted = 0.0
+        return wanted - self.spec.weak_penalty * weak
+
     def utility(self, user: User, answer: Answer) -> float:
-        """How much the user wants this answer: traits x loadings, less the penalty of a weak one."""
-        wanted = sum(user.traits.get(trait, 0.0) * x for trait, x in answer.loadings.items())
-        return wanted - (self.spec.weak_penalty if answer.weak else 0.0)
+        """How much the user wants this answer."""
+        kind = self.questions[answer.question_id].kind
+        return self.worth(user, kind, answer.loadings, float(answer.weak))
+
+    def margin(self, user: User, a: Answer, b: Answer) -> float:
+        """How much more the user wants `a` than `b`; 0 when it is under-determined."""
+        margin = self.utility(user, a) - self.utility(user, b)
+        return margin if abs(margin) >= max(self.spec.min_margin, 1e-9) else 0.0
 
     def prefer(self, user: User, a: Answer, b: Answer) -> Preference | None:
         """The user's label of a pair, or None when it is under-determined."""
-        margin = self.utility(user, a) - self.utility(user, b)
-        if abs(margin) < max(self.spec.min_margin, 1e-9):
+        margin = self.margin(user, a, b)
+        if not margin:
             return None
         chosen, rejected = (a, b) if margin > 0 else (b, a)
         prompt = self.questions[a.question_id].prompt
@@ -207,16 +243,22 @@ class Task:
             yield Episode(user.user_id, drawn[:shots], drawn[shots:])
 
     def test_episodes(self, shots: int, queries: int, n: int, seed: int) -> list[Episode]:
-        """One episode for each of `n` test users: shots from train questions, queries from test ones."""
+        """`n` episodes of test users: shots from train questions, queries from test ones.
+
+        Each user has one, in shuffled order; `seen` users are few and come round again, with other shots.
+        """
         users = self._seed("test-users", seed).sample(self.users_of("test"), len(self.users_of("test")))
+        rounds = any(u.split == "seen" for u in users)
         episodes = []
-        for user in users[:n]:
-            rng = self._seed("test", seed, user.user_id)
+        for index in range(n if rounds else min(n, len(users))):
+            round_, place = divmod(index, len(users))
+            user = users[place]
+            rng = self._seed("test", seed, user.user_id, *([round_] if round_ else []))
             support = self.draw_many(user, self.questions_of("train"), shots, rng)
             self._require(user, len(support), shots)
             held_out = self.draw_many(user, self.questions_of("test"), queries, rng)
             self._require(user, len(held_out), 1)
-            episodes.append(Episode(user.user_id, support, held_out))
+            episodes.append(Episode(user.user_id, support, held_out, round_))
         return episodes
 
     def _require(self, user: User, have: int, need: int) -> None:
@@ -224,117 +266,4 @@ class Task:
             raise UserError(
                 f"task {self.name}: user '{user.user_id}' ({user.split}) has preferences about {have} "
                 f"questions, needs at least {need}; use fewer shots (--set shots=N) or give more preferences"
-            )
-
-
-RowT = TypeVar("RowT", bound=_Row)
-
-
-def load_task(folder: Path, name: str | None = None) -> Task:
-    """Read and check a task's folder.
-
-    Raises:
-        UserError: naming the file, line and field that are wrong.
-    """
-    spec_file = folder / "task.yaml"
-    spec = _parse(TaskSpec, _yaml(spec_file), str(spec_file))
-    users_file, questions_file = _data_file(folder, "users"), _data_file(folder, "questions")
-    users = _index(read_rows(users_file, User), "user_id", users_file)
-    questions = _index(read_rows(questions_file, Question), "question_id", questions_file)
-    files = [spec_file, users_file, questions_file]
-    answers: dict[str, Answer] = {}
-    rows: list[PreferenceRow] = []
-    if any(folder.glob("answers.jsonl*")):
-        file = _data_file(folder, "answers")
-        answers = _index(read_rows(file, Answer), "answer_id", file)
-        _known(answers.values(), "question_id", questions, file)
-    else:
-        file = _data_file(folder, "preferences")
-        rows = read_rows(file, PreferenceRow)
-        _known(rows, "question_id", questions, file)
-        _known(rows, "user_id", users, file)
-        for line, row in enumerate(rows, 1):
-            if row.chosen == row.rejected:
-                raise UserError(
-                    f"{file}, line {line}, field 'chosen': equals 'rejected'; a preference needs two texts"
-                )
-    files.append(file)
-    key = digest([file_sha256(f) for f in files])
-    return Task(name or folder.name, folder, spec, users, questions, answers, tuple(rows), key)
-
-
-def read_rows(file: Path, kind: type[RowT]) -> list[RowT]:
-    """Parse a `.jsonl` or `.jsonl.gz` file; every error names file, line and field."""
-    rows = []
-    for number, line in enumerate(_lines(file), 1):
-        where = f"{file}, line {number}"
-        try:
-            value = json.loads(line)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from None
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-        rows.append(_parse(kind, value, where))
-    return rows
-
-
-def _lines(file: Path) -> list[bytes]:
-    data = file.read_bytes()
-    if file.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error):
-            raise UserError(f"{file}: not a gzip file, or cut short") from None
-    return data.rstrip(b"\n").split(b"\n") if data.strip() else []
-
-
-def _parse(kind: type[RowT], value: object, where: str) -> RowT:
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "whole value"
-        if first["type"] == "extra_forbidden":
-            problem = f"unknown key{did_you_mean(field, kind.model_fields)}"
-        elif first["type"] == "missing":
-            problem = "missing"
-        else:
-            problem = first["msg"][0].lower() + first["msg"][1:]
-        raise UserError(f"{where}, field '{field}': {problem}") from None
-
-
-def _yaml(file: Path) -> object:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no task.yaml in '{file.parent}'; a task is a folder that has one") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not YAML in UTF-8 ({str(error).splitlines()[0]})") from None
-
-
-def _data_file(folder: Path, stem: str) -> Path:
-    for file in (folder / f"{stem}.jsonl", folder / f"{stem}.jsonl.gz"):
-        if file.is_file():
-            return file
-    raise UserError(f"task folder '{folder}' has no {stem}.jsonl or {stem}.jsonl.gz")
-
-
-def _index(rows: Sequence[RowT], key: str, file: Path) -> dict[str, RowT]:
-    index: dict[str, RowT] = {}
-    for line, row in enumerate(rows, 1):
-        value = getattr(row, key)
-        if value in index:
-            raise UserError(f"{file}, line {line}, field '{key}': '{value}' is there twice")
-        index[value] = row
-    if not index:
-        raise UserError(f"{file}: no rows")
-    return index
-
-
-def _known(rows: Iterable[_Row], key: str, known: Container[str], file: Path) -> None:
-    for line, row in enumerate(rows, 1):
-        value = getattr(row, key)
-        if value not in known:
-            raise UserError(
-                f"{file}, line {line}, field '{key}': no such {key.removesuffix('_id')} '{value}'"
             )

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fspo_bench.errors import UserError, did_you_mean
-from fspo_bench.tasks import Task, load_task
+from fspo_bench.task_files import load_task
+from fspo_bench.tasks import Task
 
 
 def validate(folder: Path, shots: int) -> dict[str, int]:

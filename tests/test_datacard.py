@@ -6,7 +6,8 @@ import pytest
 
 from fspo_bench.datacard import _reachable, ideal_observer, population_predictor
 from fspo_bench.packs import builtin_root
-from fspo_bench.tasks import Task, load_task
+from fspo_bench.task_files import load_task
+from fspo_bench.tasks import Task
 from tests.conftest import write_task
 
 

@@ -55,6 +55,9 @@ def test_rows_that_end_early_stop_and_others_go_on(tiny_model: Path) -> None:
 def test_the_prefix_is_read_once_for_all_questions(tiny_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     prefix, questions = tuple(range(5, 40)), _questions(6)
+    generate(
+        model, [Asked(prefix, tuple(questions))], END, max_new_tokens=1
+    )  # the first use checks the model
     tokens = []
     layer = causal_lm(model).get_decoder().layers[0]
     handle = layer.register_forward_hook(lambda _m, inputs, _o: tokens.append(inputs[0].shape[:2].numel()))

@@ -11,7 +11,8 @@ import fspo_bench.judge as judge_module
 from fspo_bench.judge import FILE, Judge, card, fit, judge_key, key_of, open_judge
 from fspo_bench.packs import builtin_root
 from fspo_bench.store import Store
-from fspo_bench.tasks import Task, load_task
+from fspo_bench.task_files import load_task
+from fspo_bench.tasks import Task
 from tests.conftest import write_task
 
 Text = tuple[str, str]

@@ -133,6 +133,7 @@ def test_the_prefix_runs_once_and_every_branch_token_once(tiny_model: Path) -> N
     """Counts, not seconds: tokens through the first layer."""
     model = _load(tiny_model, lora=False)
     prefix, branches = _tree(5)
+    score(model, prefix, branches, chunk=10)  # past the first use, which checks the model
     seen = []
     first = causal_lm(model).get_decoder().layers[0]
     handle = first.register_forward_hook(

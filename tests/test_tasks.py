@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fspo_bench.errors import UserError
-from fspo_bench.tasks import Answer, Question, Task, TaskSpec, User, load_task
+from fspo_bench.task_files import load_task
+from fspo_bench.tasks import Answer, Question, Task, TaskSpec, User
 from tests.conftest import write_rows
 from tests.made import DROP, edit, rated_task, rows_of
 
@@ -59,7 +60,7 @@ FAULTS = [
     ("task.yaml", lambda f: f.write_text("summary: x\nlicense: y\n"), ["'version'", "missing"]),
     ("task.yaml", append("a: b: c\n"), ["not YAML"]),
     ("task.yaml", lambda f: f.write_text(""), ["'whole value'"]),
-    ("users.jsonl", change(2, split="tset"), ["line 2", "'split'", "'train', 'test' or 'judge'"]),
+    ("users.jsonl", change(2, split="tset"), ["line 2", "'split'", "'train', 'test', 'judge' or 'seen'"]),
     ("users.jsonl", change(2, descriptoin="x"), ["line 2", "'descriptoin'", "did you mean 'description'?"]),
     ("users.jsonl", change(3, traits={"out": "high"}), ["line 3", "'traits.out'", "number"]),
     ("users.jsonl", change(5, user_id="u0"), ["line 5", "'user_id'", "'u0' is there twice"]),
