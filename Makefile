@@ -19,10 +19,10 @@ lint: .venv/ready
 	$(BIN)/mypy --strict fspo_bench
 
 data-cards: .venv/ready
-	$(BIN)/python -m fspo_bench.datacard tasks/roleplay
+	$(BIN)/python -m fspo_bench.datacard tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
 
 judge: .venv/ready
-	$(BIN)/python -m fspo_bench.judge tasks/roleplay
+	$(BIN)/python -m fspo_bench.judge tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
 
 clean:
 	rm -rf .venv

@@ -62,12 +62,25 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the method or preset"
     )
+    _data_flags(verb)
     verb.add_argument("--limit", type=_positive, metavar="N", help="only N test users (a partial run)")
     verb.add_argument("--init", metavar="DIR", help="start from trained weights: 'released' or a folder")
     verb.add_argument(
         "--output-path", "--output_path", default="runs", metavar="DIR", help="where runs go (default: runs)"
     )
     verb.set_defaults(run=_run)
+
+    verb = verbs.add_parser("new-task", parents=[everywhere], help="make a task of your own preferences")
+    verb.add_argument("file", type=Path, help=".jsonl, .jsonl.gz, .csv or .parquet, a preference a row")
+    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="the task's folder")
+    for column in ("user", "prompt", "chosen", "rejected"):
+        verb.add_argument(f"--{column}", default=column, metavar="COLUMN", help=f"default: {column}")
+    verb.add_argument("--test-share", type=float, default=0.2, help="of users and of prompts (default: 0.2)")
+    verb.add_argument("--min-preferences", type=_positive, default=5, metavar="N",
+                      help="drop users with fewer (default: 5)")  # fmt: skip
+    verb.add_argument("--seed", type=int, default=0, help="of the splits")
+    verb.add_argument("--license", default="not stated", help="of the texts, for the data card")
+    verb.set_defaults(run=_new_task)
 
     verb = verbs.add_parser("ls", parents=[everywhere], help="list what the packs offer")
     verb.add_argument(
@@ -84,8 +97,17 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--shots", type=_positive, default=8, help="shots that every test user must afford (default: 8)"
     )
+    verb.add_argument("--model", help="also measure prompts in tokens of this model")
+    _data_flags(verb)
     verb.set_defaults(run=_validate)
     return parser
+
+
+def _data_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--source", choices=["bundled", "hub"], help="the task's own texts or published data")
+    verb.add_argument(
+        "--data-dir", "--data_dir", type=Path, metavar="DIR", help="files of the published data"
+    )
 
 
 def _positive(text: str) -> int:
@@ -118,7 +140,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from fspo_bench.method import open_methods
     from fspo_bench.packs import find_methods, find_tasks, packs, resolve
     from fspo_bench.presets import preset
-    from fspo_bench.task_files import load_task
+    from fspo_bench.sources import open_task, option_names
 
     where = packs(arguments.pack)
     chosen = preset(arguments.preset)
@@ -126,8 +148,11 @@ def _run(arguments: argparse.Namespace) -> None:
         chosen = replace(chosen, model=arguments.model)
     settings = _settings(arguments.set)
     methods = [resolve(name, find_methods(where), "method") for name in arguments.method.split(",")]
-    opened = open_methods(methods, chosen, settings)
-    tasks = [load_task(resolve(name, find_tasks(where), "task").path) for name in arguments.task.split(",")]
+    folders = [resolve(name, find_tasks(where), "task").path for name in arguments.task.split(",")]
+    source = (arguments.source, arguments.data_dir)
+    of_tasks = {name for folder in folders for name in option_names(folder, *source)}
+    opened = open_methods(methods, chosen, settings, of_tasks)
+    tasks = [open_task(folder, *source, settings) for folder in folders]
     plans = [(task, method, its_preset, _init(arguments.init, task.name, method.name))
              for task in tasks for method, its_preset in opened]  # fmt: skip
 
@@ -176,6 +201,22 @@ def _init(given: str | None, task: str, method: str) -> Path | None:
         )
         raise UserError(f"--init: {what}; give a folder of trained weights")
     return folder
+
+
+def _new_task(arguments: argparse.Namespace) -> None:
+    from fspo_bench.new_task import new_task
+    from fspo_bench.preference_files import Columns
+
+    columns = Columns(arguments.user, arguments.prompt, arguments.chosen, arguments.rejected)
+    report = new_task(
+        arguments.file, arguments.out, columns, arguments.test_share, arguments.min_preferences,
+        arguments.seed, arguments.license,
+    )  # fmt: skip
+    if arguments.json:
+        print(json.dumps({"task": str(report.out), **dict(report.figures())}, indent=2))
+        return
+    print("\n".join(report.lines()))
+    print(f"next: fspo-bench run --method few_shot --task {report.out}")
 
 
 def _ls(arguments: argparse.Namespace) -> None:
@@ -237,13 +278,22 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _validate(arguments: argparse.Namespace) -> None:
     from fspo_bench.packs import find_tasks, packs, resolve
+    from fspo_bench.sources import open_task, source_of
     from fspo_bench.validate import validate
 
     tasks = find_tasks(packs(arguments.pack))
-    chosen = [resolve(name, tasks, "task") for name in arguments.name] or tasks
+    source = (arguments.source, arguments.data_dir)
+    chosen = [resolve(name, tasks, "task") for name in arguments.name]
+    if not chosen:
+        chosen = [f for f in tasks if source_of(f.path) == "bundled"]
+        for f in tasks:
+            if f not in chosen:
+                print(f"{f.name}: comes with no data; check it with --data-dir", file=sys.stderr)
     names = [f.name for f in chosen]
     checked = {
-        f.name if names.count(f.name) == 1 else f"{f.pack}/{f.name}": validate(f.path, arguments.shots)
+        f.name if names.count(f.name) == 1 else f"{f.pack}/{f.name}": validate(
+            open_task(f.path, *source), arguments.shots, arguments.model
+        )
         for f in chosen
     }
     if arguments.json:

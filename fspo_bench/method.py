@@ -12,15 +12,16 @@ it answers (greedy generation behind the context). Its file defines
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
 from fspo_bench.errors import UserError, did_you_mean
 from fspo_bench.packs import Found, load_method
 from fspo_bench.presets import Preset
 from fspo_bench.prompts import Context, Seen
+from fspo_bench.settings import names_of, replaced
 from fspo_bench.store import digest, file_sha256
 from fspo_bench.tasks import Preference, User
 
@@ -67,22 +68,26 @@ class Method:
 
 
 def open_methods(
-    found: Sequence[Found], preset: Preset, settings: Mapping[str, Any]
+    found: Sequence[Found], preset: Preset, settings: Mapping[str, Any], elsewhere: Collection[str] = ()
 ) -> list[tuple[Method, Preset]]:
     """Load methods; each setting goes to every Config that has it, or else to the preset.
+
+    Args:
+        found: where the methods are.
+        preset: the budget.
+        settings: what `--set` gave.
+        elsewhere: settings that others take (a task's options).
 
     Raises:
         UserError: a key that nothing knows, or a value of the wrong type.
     """
     modules = [load_method(f) for f in found]
-    of_methods = {field.name for module in modules for field in dataclasses.fields(module.Config)}
-    of_preset = {field.name for field in dataclasses.fields(preset)} - {"name"}
+    of_methods = {name for module in modules for name in names_of(module.Config)}
+    known = of_methods | (names_of(preset) - {"name"}) | set(elsewhere)
     for key in settings:
-        if key not in of_methods | of_preset:
+        if key not in known:
             names = ", ".join(f"'{f.name}'" for f in found)
-            raise UserError(
-                f"--set {key}: method {names} has no such setting{did_you_mean(key, of_methods | of_preset)}"
-            )
+            raise UserError(f"--set {key}: method {names} has no such setting{did_you_mean(key, known)}")
     return [_open(f, module, preset, settings) for f, module in zip(found, modules, strict=True)]
 
 
@@ -91,29 +96,8 @@ def _open(
 ) -> tuple[Method, Preset]:
     if unknown := set(module.SEES) - set(PARTS):
         raise UserError(f"{found.path}: SEES holds '{unknown.pop()}', known: {', '.join(PARTS)}")
-    own = {field.name for field in dataclasses.fields(module.Config)}
-    budget = {field.name for field in dataclasses.fields(preset)} - own - {"name"}
-    config = _replace(module.Config(), {k: v for k, v in settings.items() if k in own})
-    preset = _replace(preset, {k: v for k, v in settings.items() if k in budget})
+    config = replaced(module.Config(), settings)
+    own = names_of(config) | {"name"}
+    preset = replaced(preset, {k: v for k, v in settings.items() if k not in own})
     fingerprint = digest([file_sha256(found.path), dataclasses.asdict(config)])
     return Method(found.name, found.kind, module, config, fingerprint, preset.show_rejected), preset
-
-
-def _replace(value: Any, changes: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(type(value))
-    checked = {}
-    for key, given in changes.items():
-        wanted = hints[key]
-        if wanted is float and type(given) is int:
-            given = float(given)  # noqa: PLW2901
-        if wanted in (int, float, str, bool) and type(given) is not wanted:
-            raise UserError(f"--set {key}: '{given}' is not {_a(wanted)}")
-        checked[key] = given
-    try:
-        return dataclasses.replace(value, **checked)
-    except ValueError as error:
-        raise UserError(f"--set: {error}") from None
-
-
-def _a(kind: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]

@@ -110,14 +110,20 @@ def docstring(found: Found) -> str:
         return f"(not Python: {error.msg}, line {error.lineno})"
 
 
-def load_method(found: Found) -> ModuleType:
-    """Run a method's file as a module of its own name."""
-    name = f"fspo_bench_ext.{found.pack.replace('-', '_')}.{found.kind}.{found.name}"
-    spec = importlib.util.spec_from_file_location(name, found.path)
-    assert spec and spec.loader, found.path
+def load_module(file: Path, *names: str) -> ModuleType:
+    """Run a pack's Python file as a module of its own name."""
+    name = ".".join(["fspo_bench_ext", *(part.replace("-", "_") for part in names)])
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader, file
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses with postponed annotations look themselves up here
     spec.loader.exec_module(module)
+    return module
+
+
+def load_method(found: Found) -> ModuleType:
+    """Run a method's file and check what it gives."""
+    module = load_module(found.path, found.pack, found.kind, found.name)
     missing = [part for part in ("SEES", "Config", "context") if not hasattr(module, part)]
     if missing:
         raise UserError(

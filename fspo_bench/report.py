@@ -63,6 +63,18 @@ def _footnotes(records: Sequence[Record]) -> list[str]:
             f"{judge.accuracy_with_weak:.1f}% where one is weak, {judge.accuracy_all:.1f}% of all; "
             "'corrected' takes the errors of all out."
         )
+    m = records[0].metrics
+    lines.append(
+        "preference accuracy of predictors that know no user: "
+        f"longest answer {_metric(m.longest_answer)}, surface features {_metric(m.population_model)}"
+    )
+    for record in records:
+        for name, group in record.metrics.groups.items():
+            n = (group.win_rate or group.preference_accuracy).n_users
+            lines.append(
+                f"{record.method}, {name} (n={n}): win rate {_metric(group.win_rate)}, personal gain "
+                f"{_metric(group.personal_gain, signed=True)}, accuracy {_metric(group.preference_accuracy)}"
+            )
     for record in records:
         lines += [f"{record.method}: {note}" for note in record.notes]
     return lines

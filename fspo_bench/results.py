@@ -48,8 +48,20 @@ class JudgeRecord(_Part):
     key: str
 
 
+class GroupMetrics(_Part):
+    """The same for a part of the users."""
+
+    win_rate: Metric | None
+    personal_gain: Metric | None
+    preference_accuracy: Metric
+
+
 class Metrics(_Part):
-    """What was measured. A null says why in `notes`."""
+    """What was measured. A null says why in `notes`.
+
+    `personal_gain` is in win rate, or in preference accuracy for a task without a judge.
+    `longest_answer` and `population_model` rank the pairs of `preference_accuracy` and know no user.
+    """
 
     win_rate: Metric | None
     win_rate_corrected: Metric | None
@@ -57,6 +69,9 @@ class Metrics(_Part):
     preference_accuracy: Metric
     length_ratio: float
     copy_rate: float
+    longest_answer: Metric
+    population_model: Metric
+    groups: dict[str, GroupMetrics] = {}
 
 
 class Record(_Part):

@@ -19,21 +19,22 @@ from typing import Any
 
 from fspo_bench.errors import UserError
 from fspo_bench.judge import NAME as JUDGE
-from fspo_bench.judge import WARN_BELOW, Card, Judge, card, open_judge
+from fspo_bench.judge import WARN_BELOW, Card, Judge, card, judge_key, open_judge
 from fspo_bench.method import Method
-from fspo_bench.outputs import answers, copied_share
+from fspo_bench.metrics import Answered, Ranked, half, measure
+from fspo_bench.outputs import answers
 from fspo_bench.policy import Policy
+from fspo_bench.population import longest, surface_model
 from fspo_bench.presets import Preset
 from fspo_bench.progress import say, track
 from fspo_bench.prompts import Context, PromptEncoder
-from fspo_bench.results import JudgeRecord, Metric, Metrics, Record, read_record
-from fspo_bench.stats import clustered_mean, corrected_mean
+from fspo_bench.results import JudgeRecord, Metrics, Record, read_record
 from fspo_bench.store import Store, canonical, digest, write_atomic
-from fspo_bench.tasks import Episode, Preference, Task
+from fspo_bench.tasks import Episode, Task
 from fspo_bench.train import Encoded, Stage, reference_logprobs, train_stage
 
 EVALUATION_SEED = 0  # test episodes are the same for every method and training seed
-VERSION = 1  # raise when the same spec can give another number
+VERSION = 2  # raise when the same spec can give another number
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,6 @@ class Request:
     init: Path | None
     runs: Path
     command: str
-
-
-@dataclass
-class Answered:
-    """One answer of the policy to a test user's question, beside the reference's."""
-
-    user_id: str
-    round: int
-    question_id: str
-    output: str
-    reference: str
-    wrong_user_output: str | None
-    shots: tuple[Preference, ...]
-    p: float | None = None
-    wrong_user_p: float | None = None
 
 
 @dataclass
@@ -82,8 +68,8 @@ def run(request: Request, store: Store) -> Record:
     """Run one method on one task, or read the finished run's record."""
     task, method, preset = request.task, request.method, request.preset
     policy = Policy.open(preset.model, preset.lora_rank, preset.dtype, request.seed)
-    judge = open_judge(task, store) if task.structured and task.questions_of("judge") else None
-    spec = _spec(request, policy, judge)
+    judged = task.structured and bool(task.questions_of("judge"))
+    spec = _spec(request, policy, judge_key(task) if judged else None)
     folder = request.runs / task.name / method.name / digest(spec)[:10]
     name = f"{task.name} / {method.name} / {folder.name}"
     if (folder / "result.json").is_file():
@@ -109,18 +95,19 @@ def run(request: Request, store: Store) -> Record:
     with clock.stage("answers"):
         answered = _answer_all(policy, encoder, request, episodes, asked, base, store)
     with clock.stage("preference accuracy"):
-        accuracy = _preference_accuracy(policy, encoder, request, episodes, states, store)
-    measured = None
+        ranked = _ranked(policy, encoder, request, episodes, states, store, another=not judged)
+    judge = measured = None
     with clock.stage("judge"):
-        if judge:
+        if judged:
+            judge = open_judge(task, store)
             measured = card(judge)
             _judge_all(judge, task, answered)
-    record = _record(request, spec, folder.name, answered, accuracy, judge, measured, clock)
+    record = _record(request, spec, folder.name, answered, ranked, judge, measured, clock)
     _write(folder, answered, record)
     return record
 
 
-def _spec(request: Request, policy: Policy, judge: Judge | None) -> dict[str, Any]:
+def _spec(request: Request, policy: Policy, judge: str | None) -> dict[str, Any]:
     """Everything that may change a number."""
     return {
         "version": VERSION,
@@ -131,7 +118,7 @@ def _spec(request: Request, policy: Policy, judge: Judge | None) -> dict[str, An
             "config": asdict(request.method.config),
         },
         "model": policy.fingerprint,
-        "judge": judge.key if judge else None,
+        "judge": judge,
         "preset": asdict(request.preset),
         "seed": request.seed,
         "limit": request.limit,
@@ -223,29 +210,44 @@ def _answer_all(
     ]
 
 
-def _preference_accuracy(
+def _ranked(
     policy: Policy, encoder: PromptEncoder, request: Request, episodes: Sequence[Episode],
-    states: Sequence[str], store: Store,
-) -> list[tuple[str, str, float]]:  # fmt: skip
-    """(user, question, right) for each held-out pair.
+    states: Sequence[str], store: Store, another: bool,
+) -> list[Ranked]:  # fmt: skip
+    """How each held-out pair is ranked, behind the user's own shots and, if asked, behind another's."""
+    contexts = [request.method.context(request.task.users[e.user_id], e.shots) for e in episodes]
+    own = _ranking(policy, encoder, request, contexts, episodes, states, store, "preference accuracy")
+    wrong: list[float | None] = [None] * len(own)
+    others = [_wrong_user(episodes, place) for place in range(len(episodes))]
+    if another and request.method.personal and None not in others:
+        theirs = [contexts[n] for n in others if n is not None]
+        wrong[:] = _ranking(policy, encoder, request, theirs, episodes, states, store, "another user's shots")
+    pairs = [q for e in episodes for q in e.queries]
+    users = [e.user_id for e in episodes for _ in e.queries]
+    rows = zip(users, pairs, own, wrong, longest(pairs), surface_model(request.task, pairs), strict=True)
+    return [Ranked(user, pair.question_id, *rest) for user, pair, *rest in rows]
+
+
+def _ranking(
+    policy: Policy, encoder: PromptEncoder, request: Request, contexts: Sequence[Context],
+    episodes: Sequence[Episode], states: Sequence[str], store: Store, label: str,
+) -> list[float]:  # fmt: skip
+    """1 for each held-out pair ranked as the user did, else 0.
 
     A policy trained with a preference loss is asked for its implicit reward (log-ratio to the
     reference it was trained against); any other for the mean log-probability of a token.
     """
     stages = request.method.stages(request.preset)
     implicit = bool(stages) and stages[-1].loss != "sft"
-    encoded = [
-        encode_episode(encoder, request.method.context(request.task.users[e.user_id], e.shots), e)
-        for e in episodes
-    ]
+    encoded = [encode_episode(encoder, c, e) for c, e in zip(contexts, episodes, strict=True)]
 
     def logprobs(label: str) -> list[list[float]]:
         return [reference_logprobs(policy, e, request.preset.chunk, store) for e in track(encoded, label)]
 
-    scores = logprobs("preference accuracy")
+    scores = logprobs(label)
     if implicit:
         policy.state = states[-2]
-        reference = logprobs("preference accuracy (reference)")
+        reference = logprobs(f"{label} (reference)")
         policy.state = states[-1]
         scores = [[a - b for a, b in zip(s, r, strict=True)] for s, r in zip(scores, reference, strict=True)]
     else:
@@ -253,16 +255,7 @@ def _preference_accuracy(
             [s / len(b.scored) for s, b in zip(row, e.branches, strict=True)]
             for row, e in zip(scores, encoded, strict=True)
         ]
-    return [
-        (episode.user_id, query.question_id, _half(row[2 * n] - row[2 * n + 1]))
-        for episode, row in zip(episodes, scores, strict=True)
-        for n, query in enumerate(episode.queries)
-    ]
-
-
-def _half(difference: float) -> float:
-    """1 for a positive difference, 0 for a negative one, a half for none."""
-    return 0.5 if difference == 0 else float(difference > 0)
+    return [half(row[n] - row[n + 1]) for row in scores for n in range(0, len(row), 2)]
 
 
 def _judge_all(judge: Judge, task: Task, answered: Sequence[Answered]) -> None:
@@ -283,53 +276,35 @@ def _judge_all(judge: Judge, task: Task, answered: Sequence[Answered]) -> None:
 
 def _record(
     request: Request, spec: dict[str, Any], run_id: str, answered: Sequence[Answered],
-    accuracy: Sequence[tuple[str, str, float]], judge: Judge | None, measured: Card | None, clock: _Clock,
+    ranked: Sequence[Ranked], judge: Judge | None, measured: Card | None, clock: _Clock,
 ) -> Record:  # fmt: skip
-    users, questions = [a.user_id for a in answered], [a.question_id for a in answered]
-    notes = []
-    win = corrected = gain = judge_record = None
-    if judge and measured:
-        wins = [_half((a.p or 0.0) - 0.5) for a in answered]
-        win = Metric.of(clustered_mean(wins, users, questions))
-        if estimate := corrected_mean(wins, users, questions, measured.errors):
-            corrected = Metric.of(estimate)
-        if answered[0].wrong_user_p is None:
-            notes.append("personal_gain: the method sees nothing of the user")
-        else:
-            wrong = [_half((a.wrong_user_p or 0.0) - 0.5) for a in answered]
-            gain = Metric.of(
-                clustered_mean(
-                    [w - x for w, x in zip(wins, wrong, strict=True)], users, questions, (-1.0, 1.0)
-                )
-            )
-        judge_record = _judge_record(judge, measured)
-        if judge_record.accuracy < WARN_BELOW:
-            notes.append(
-                f"the judge is right on only {judge_record.accuracy:.1f}% of held-out labels: "
-                "read win rates with care"
-            )
-    else:
-        notes.append("win rates: the offline judge needs a task with traits and judge-only questions")
-    if request.limit:
-        notes.append(f"--limit {request.limit}: a partial run, not for a leaderboard")
-    lengths = [(len(a.output.split()), len(a.reference.split())) for a in answered]
-    metrics = Metrics(
-        win_rate=win,
-        win_rate_corrected=corrected,
-        personal_gain=gain,
-        preference_accuracy=Metric.of(
-            clustered_mean([r for *_, r in accuracy], [u for u, *_ in accuracy], [q for _, q, _ in accuracy])
-        ),
-        length_ratio=round(sum(o for o, _ in lengths) / max(1, sum(r for _, r in lengths)), 3),
-        copy_rate=round(100 * sum(copied_share(a.output, a.shots) for a in answered) / len(answered), 2),
-    )
+    metrics = measure(request.task, answered, ranked, measured.errors if measured else None)
+    judge_record = _judge_record(judge, measured) if judge and measured else None
     return Record(
         task=request.task.name, method=request.method.name,
         model=request.preset.model, preset=request.preset.name,
         seed=request.seed, complete=request.limit is None, judge=judge_record, metrics=metrics,
-        seconds=round(sum(clock.spent.values()), 1), id=run_id, notes=notes, stages=clock.spent, spec=spec,
-        environment=_environment(), command=request.command,
+        seconds=round(sum(clock.spent.values()), 1), id=run_id, notes=_notes(request, metrics, judge_record),
+        stages=clock.spent, spec=spec, environment=_environment(), command=request.command,
     )  # fmt: skip
+
+
+def _notes(request: Request, metrics: Metrics, judge: JudgeRecord | None) -> list[str]:
+    """What to know about the numbers."""
+    notes = [request.task.note] if request.task.note else []
+    if judge is None:
+        notes.append("win rates: the offline judge needs a task with traits and judge-only questions")
+        if metrics.personal_gain:
+            notes.append("personal gain: in preference accuracy, as there is no judge")
+    elif judge.accuracy < WARN_BELOW:
+        notes.append(
+            f"the judge is right on only {judge.accuracy:.1f}% of held-out labels: read win rates with care"
+        )
+    if metrics.personal_gain is None:
+        notes.append("personal gain: the method sees nothing of the user, or there is one test user")
+    if request.limit:
+        notes.append(f"--limit {request.limit}: a partial run, not for a leaderboard")
+    return notes
 
 
 def _judge_record(judge: Judge, measured: Card) -> JudgeRecord:

@@ -19,14 +19,13 @@ from fspo_bench.tasks import Answer, PreferenceRow, Question, Row, Task, TaskSpe
 RowT = TypeVar("RowT", bound=Row)
 
 
-def load_task(folder: Path, name: str | None = None) -> Task:
+def load_task(folder: Path) -> Task:
     """Read and check a task's folder.
 
     Raises:
         UserError: naming the file, line and field that are wrong.
     """
-    spec_file = folder / "task.yaml"
-    spec = _parse(TaskSpec, _yaml(spec_file), str(spec_file))
+    spec, spec_file = read_spec(folder), folder / "task.yaml"
     users_file, questions_file = _data_file(folder, "users"), _data_file(folder, "questions")
     users = _index(read_rows(users_file, User), "user_id", users_file)
     questions = _index(read_rows(questions_file, Question), "question_id", questions_file)
@@ -51,7 +50,13 @@ def load_task(folder: Path, name: str | None = None) -> Task:
     if spec.nearest:
         _placed(users.values(), {q.kind for q in questions.values()}, spec.nearest, users_file)
     key = digest([file_sha256(f) for f in files])
-    return Task(name or folder.name, folder, spec, users, questions, answers, tuple(rows), key)
+    return Task(folder.name, folder, spec, users, questions, answers, tuple(rows), key)
+
+
+def read_spec(folder: Path) -> TaskSpec:
+    """A folder's `task.yaml`."""
+    file = folder / "task.yaml"
+    return _parse(TaskSpec, _yaml(file), str(file))
 
 
 def _placed(users: Iterable[User], kinds: set[str], scale: str, file: Path) -> None:

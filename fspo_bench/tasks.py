@@ -14,6 +14,7 @@ schooling), they are `seen`: trained on and tested on, with other questions.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,6 +136,8 @@ class Task:
     answers: dict[str, Answer]
     rows: tuple[PreferenceRow, ...]
     hash: str
+    note: str = ""
+    """What to say beside every number (a part of the data, options)."""
 
     @property
     def structured(self) -> bool:
@@ -155,10 +158,11 @@ class Task:
         return by
 
     @cached_property
-    def _rows_of(self) -> dict[str, list[PreferenceRow]]:
-        by: dict[str, list[PreferenceRow]] = defaultdict(list)
+    def _rows_of(self) -> dict[str, dict[str, list[PreferenceRow]]]:
+        """By user, then by question."""
+        by: dict[str, dict[str, list[PreferenceRow]]] = defaultdict(lambda: defaultdict(list))
         for row in self.rows:
-            by[row.user_id].append(row)
+            by[row.user_id][row.question_id].append(row)
         return by
 
     def worth(self, user: User, kind: str, loadings: Mapping[str, float], weak: float) -> float:
@@ -197,50 +201,71 @@ class Task:
         prompt = self.questions[a.question_id].prompt
         return Preference(a.question_id, prompt, chosen.text, rejected.text)
 
-    def draw(self, user: User, question: Question, rng: random.Random) -> Preference | None:
-        """One of the user's preferences about a question, or None if there is none."""
+    def _preferences(self, user: User, question: Question, rng: random.Random) -> list[Preference]:
+        """The user's preferences about a question, in random order; one pair of views where many follow."""
         if not self.structured:
-            rows = [r for r in self._rows_of[user.user_id] if r.question_id == question.question_id]
-            if not rows:
-                return None
-            row = rng.choice(rows)
-            return Preference(row.question_id, question.prompt, row.chosen, row.rejected)
+            rows = self._rows_of[user.user_id][question.question_id]
+            return [
+                Preference(row.question_id, question.prompt, row.chosen, row.rejected)
+                for row in rng.sample(rows, len(rows))
+            ]
         answers = self.answers_to[question.question_id]
         views = [a for a in answers if not a.weak]
         others = [a for a in answers if a.weak] if rng.random() < self.spec.weak_share else views
         pairs = [(a, b) for a in views for b in others if a.answer_id != b.answer_id]
         for a, b in rng.sample(pairs, len(pairs)):
             if preference := self.prefer(user, a, b):
-                return preference
-        return None
+                return [preference]
+        return []
 
-    def draw_many(
-        self, user: User, questions: Sequence[Question], n: int, rng: random.Random
-    ) -> tuple[Preference, ...]:
-        """Up to `n` preferences of a user, each about a different question."""
-        drawn: list[Preference] = []
-        for question in rng.sample(list(questions), len(questions)):
-            if len(drawn) == n:
-                break
-            if preference := self.draw(user, question, rng):
-                drawn.append(preference)
-        return tuple(drawn)
+    def draw(self, user: User, split: Split, rng: random.Random, *sizes: int) -> list[tuple[Preference, ...]]:
+        """Disjoint sets of up to `sizes` preferences of a user about a split's questions.
+
+        No question, and no group of questions, gives to two sets.
+        """
+        if self.structured:
+            questions = self.questions_of(split)
+        else:
+            rated = map(self.questions.__getitem__, self._rows_of.get(user.user_id, ()))
+            questions = [q for q in rated if q.split == split]
+        shuffled = iter(rng.sample(questions, len(questions)))
+        used: set[str] = set()
+        sets = []
+        for size in sizes:
+            drawn: list[Preference] = []
+            groups: set[str] = set()
+            while len(drawn) < size and (question := next(shuffled, None)):
+                group = question.group or question.question_id
+                if group not in used:
+                    groups.add(group)
+                    drawn += self._preferences(user, question, rng)
+            used |= groups
+            sets.append(tuple(drawn[:size]))
+        return sets
 
     def _seed(self, *parts: object) -> random.Random:
         return random.Random(digest([self.name, self.spec.version, *parts]))
 
     def train_episodes(self, shots: int, queries: int, n: int, seed: int) -> Iterator[Episode]:
-        """`n` episodes over train users and questions; users come round in a shuffled order."""
-        users, questions = self.users_of("train"), self.questions_of("train")
+        """`n` episodes over train users and questions; users come round in a shuffled order.
+
+        A user with too few preferences for a query behind the shots is passed over.
+        """
+        users = self.users_of("train")
         order: list[User] = []
-        for index in range(n):
-            rng = self._seed("train", seed, index)
+        yielded = 0
+        for index in itertools.count():
+            if yielded == n:
+                return
             if not order:
                 order = self._seed("order", seed, index).sample(users, len(users))
             user = order.pop()
-            drawn = self.draw_many(user, questions, shots + queries, rng)
-            self._require(user, len(drawn), shots + 1)
-            yield Episode(user.user_id, drawn[:shots], drawn[shots:])
+            support, asked = self.draw(user, "train", self._seed("train", seed, index), shots, queries)
+            if asked:
+                yield Episode(user.user_id, support, asked)
+                yielded += 1
+            elif not yielded and not order:
+                self._require(user, len(support), shots + 1)
 
     def test_episodes(self, shots: int, queries: int, n: int, seed: int) -> list[Episode]:
         """`n` episodes of test users: shots from train questions, queries from test ones.
@@ -254,9 +279,9 @@ class Task:
             round_, place = divmod(index, len(users))
             user = users[place]
             rng = self._seed("test", seed, user.user_id, *([round_] if round_ else []))
-            support = self.draw_many(user, self.questions_of("train"), shots, rng)
+            (support,) = self.draw(user, "train", rng, shots)
             self._require(user, len(support), shots)
-            held_out = self.draw_many(user, self.questions_of("test"), queries, rng)
+            (held_out,) = self.draw(user, "test", rng, queries)
             self._require(user, len(held_out), 1)
             episodes.append(Episode(user.user_id, support, held_out, round_))
         return episodes

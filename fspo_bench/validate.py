@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from fspo_bench.errors import UserError, did_you_mean
-from fspo_bench.task_files import load_task
-from fspo_bench.tasks import Task
+from fspo_bench.tasks import Episode, Task
+from fspo_bench.texts import plain
 
 
-def validate(folder: Path, shots: int) -> dict[str, int]:
-    """Check a task folder; counts of what was checked.
+def validate(task: Task, shots: int, model: str | None = None) -> dict[str, int]:
+    """Check a task; counts of what was checked.
+
+    Args:
+        task: what to check.
+        shots: preferences that every test user must be able to show.
+        model: measure prompts in tokens of this model too.
 
     Raises:
         UserError: the first problem found.
     """
-    task = load_task(folder)
-    for problem in _problems(task):
+    for problem in problems(task):
         raise UserError(f"task {task.name}: {problem}")
     for split in ("train", "test", "judge"):
         counts = (len(task.users_of(split)), len(task.questions_of(split)))
@@ -28,16 +31,47 @@ def validate(folder: Path, shots: int) -> dict[str, int]:
             )
     episodes = task.test_episodes(shots, 1, len(task.users_of("test")), seed=0)
     next(task.train_episodes(shots, 1, 1, seed=0))
+    lengths = _token_lengths(task, episodes, model) if model else {}
     return {
         "users": len(task.users),
         "questions": len(task.questions),
         "answers": len(task.answers),
         "preferences": len(task.rows),
-        "test users with shots": len(episodes),
+        "test users with shots": len({e.user_id for e in episodes}),
+        **lengths,
     }
 
 
-def _problems(task: Task) -> Iterator[str]:
+def _token_lengths(task: Task, episodes: Sequence[Episode], model: str) -> dict[str, int]:
+    """The longest prompt (both sides of every shot, and the question) and the longest answer.
+
+    Raises:
+        UserError: they do not fit the model.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from fspo_bench.models import model_dir
+    from fspo_bench.prompts import PromptEncoder, Seen, shots_context
+
+    folder = model_dir(model)
+    encoder = PromptEncoder(AutoTokenizer.from_pretrained(folder), task.spec.instruction)
+    prompt = max(
+        len(encoder.prefix(shots_context(Seen(e.shots)))) + len(encoder.question(q.prompt))
+        for e in episodes
+        for q in e.queries
+    )
+    answer = max(len(encoder.answer(t)) for e in episodes for q in e.queries for t in (q.chosen, q.rejected))
+    limit = getattr(AutoConfig.from_pretrained(folder), "max_position_embeddings", None)
+    if limit and prompt + answer > limit:
+        raise UserError(
+            f"task {task.name}: a prompt of {prompt} tokens and an answer of {answer} do not fit {model}, "
+            f"which reads {limit}; use fewer shots (--shots N)"
+        )
+    return {"tokens in the longest prompt": prompt, "tokens in the longest answer": answer}
+
+
+def problems(task: Task) -> Iterator[str]:
+    """Everything that is wrong with a task, a sentence each."""
     yield from _leaks(task)
     yield from _repeats(task)
     yield from _contradictions(task)
@@ -49,7 +83,7 @@ def _leaks(task: Task) -> Iterator[str]:
     seen: dict[str, tuple[str, str]] = {}
     for question in task.questions.values():
         where = (question.split, question.question_id)
-        other = seen.setdefault(_plain(question.prompt), where)
+        other = seen.setdefault(plain(question.prompt), where)
         if other == where:
             continue
         if other[0] == question.split:
@@ -62,7 +96,7 @@ def _leaks(task: Task) -> Iterator[str]:
     texts: dict[str, tuple[str, str]] = {}
     for question_id, text in _texts(task):
         split = task.questions[question_id].split
-        other = texts.setdefault(_plain(text), (split, question_id))
+        other = texts.setdefault(plain(text), (split, question_id))
         if other[0] != split:
             yield (
                 f"leak: an answer to '{question_id}' ({split}) also answers '{other[1]}' ({other[0]}); "
@@ -79,13 +113,18 @@ def _repeats(task: Task) -> Iterator[str]:
     for question_id, answers in task.answers_to.items():
         seen: dict[str, str] = {}
         for answer in answers:
-            other = seen.setdefault(_plain(answer.text), answer.answer_id)
+            other = seen.setdefault(plain(answer.text), answer.answer_id)
             if other != answer.answer_id:
                 yield f"answers '{other}' and '{answer.answer_id}' to '{question_id}' have the same text"
 
 
 def _unknown_traits(task: Task) -> Iterator[str]:
     """A loading on a trait that no user holds counts for nothing: most likely a typing slip."""
+    if scale := task.spec.nearest:
+        for answer in task.answers.values():
+            if not answer.weak and set(answer.loadings) != {scale}:
+                yield f"answer '{answer.answer_id}' needs a place on the scale '{scale}' and nothing else"
+        return
     held = {trait for user in task.users.values() for trait in user.traits}
     for answer in task.answers.values():
         for trait in answer.loadings:
@@ -107,7 +146,3 @@ def _texts(task: Task) -> Iterator[tuple[str, str]]:
     for row in task.rows:
         yield row.question_id, row.chosen
         yield row.question_id, row.rejected
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())

@@ -56,6 +56,9 @@ def a_record(**changes: Any) -> Record:
         "win_rate_corrected": metric(66.1, 57.0, 75.2),
         "personal_gain": metric(4.2, -1.0, 9.4),
         "preference_accuracy": metric(58.0, 51.0, 65.0),
+        "longest_answer": metric(48.0, 40.0, 56.0),
+        "population_model": metric(60.0, 51.0, 69.0),
+        "groups": {},
         "length_ratio": 1.234,
         "copy_rate": 12.6,
     }

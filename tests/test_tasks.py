@@ -203,7 +203,7 @@ def test_an_underdetermined_pair_gets_no_label(margin: float, labelled: bool) ->
     task, user = one_question([{"out": margin}, {"out": 0}], traits={"out": 1}, min_margin=1)
     a, b = task.answers.values()
     assert (task.prefer(user, a, b) is not None) == (task.prefer(user, b, a) is not None) == labelled
-    assert (task.draw(user, task.questions["q"], Random(0)) is not None) == labelled
+    assert task.draw(user, "train", Random(0), 1) == [(task.prefer(user, a, b),) if labelled else ()]
 
 
 @given(
@@ -228,9 +228,9 @@ def test_labels_of_a_user_never_contradict(
         assert tops, f"a cycle among {over}"
         over = {text: below for text, below in over.items() if text not in tops}
     for seed in range(5):
-        drawn = task.draw(user, task.questions["q"], Random(seed))
         texts = {a.text: a for a in task.answers.values()}
-        assert drawn is None or drawn == task.prefer(user, texts[drawn.chosen], texts[drawn.rejected])
+        for drawn in task.draw(user, "train", Random(seed), 1)[0]:
+            assert drawn == task.prefer(user, texts[drawn.chosen], texts[drawn.rejected])
 
 
 @pytest.mark.parametrize(("share", "weak_drawn"), [(0.0, 0), (1.0, 200)])
@@ -238,18 +238,47 @@ def test_weak_share_decides_how_often_a_weak_answer_is_drawn(share: float, weak_
     task, user = one_question(
         [{"out": 1}, {"out": -1}, {}], weak=(2,), traits={"out": 2}, weak_share=share, weak_penalty=9
     )
-    drawn = [task.draw(user, task.questions["q"], Random(n)) for n in range(200)]
-    assert sum(d is not None and d.rejected == "text 2" for d in drawn) == weak_drawn
-    assert {d and d.chosen for d in drawn} == ({"text 0", "text 1"} if share else {"text 0"})
+    drawn = [task.draw(user, "train", Random(n), 1)[0][0] for n in range(200)]
+    assert sum(d.rejected == "text 2" for d in drawn) == weak_drawn
+    assert {d.chosen for d in drawn} == ({"text 0", "text 1"} if share else {"text 0"})
 
 
 def test_a_rated_task_draws_the_users_own_rows(tmp_path: Path) -> None:
     task = load_task(rated_task(tmp_path / "rated"))
     user = task.users["u3"]
     given = {(r.question_id, r.chosen, r.rejected) for r in task.rows if r.user_id == "u3"}
-    drawn = task.draw_many(user, list(task.questions.values()), 99, Random(0))
+    (drawn,) = task.draw(user, "train", Random(0), 99)
     assert {(d.question_id, d.chosen, d.rejected) for d in drawn} == given
-    assert task.draw(user, task.questions["q1"], Random(0)) is None  # a train user rated no test question
+    assert task.draw(user, "test", Random(0), 9) == [()]  # a train user rated no test question
+
+
+def test_several_preferences_about_a_question_stay_on_one_side(tmp_path: Path) -> None:
+    """And so do those about questions of one group (turns of a conversation)."""
+    folder = rated_task(tmp_path / "rated")
+    file = folder / "preferences.jsonl"
+    more = [{**row, "rejected": f"never {n}"} for n, row in enumerate(rows_of(file))]
+    write_rows(file, rows_of(file) + more)
+    questions = rows_of(folder / "questions.jsonl")
+    write_rows(folder / "questions.jsonl", [{**q, "group": "one" if q["question_id"] in ("q0", "q3") else ""}
+                                            for q in questions])  # fmt: skip
+    task = load_task(folder)
+    seen = set()
+    for seed in range(30):
+        shots, queries = task.draw(task.users["u3"], "train", Random(seed), 2, 9)
+        sides = [{task.questions[p.question_id].group or p.question_id for p in s} for s in (shots, queries)]
+        assert len(shots) == 2
+        assert not sides[0] & sides[1]
+        seen.add(len(queries))
+    assert seen == {4, 6}  # of 8: a pair of shots takes its question, or its group, with it
+
+
+def test_a_train_user_with_too_few_preferences_is_passed_over(tmp_path: Path) -> None:
+    folder = rated_task(tmp_path / "rated")
+    file = folder / "preferences.jsonl"
+    write_rows(file, [r for r in rows_of(file) if r["user_id"] != "u3" or r["question_id"] == "q0"])
+    episodes = list(load_task(folder).train_episodes(2, 1, 9, 0))
+    assert {e.user_id for e in episodes} == {"u0", "u6", "u9"}
+    assert len(episodes) == 9
 
 
 # --- episodes ---

@@ -6,6 +6,7 @@ import pytest
 
 from fspo_bench.errors import UserError
 from fspo_bench.packs import find_tasks, packs
+from fspo_bench.task_files import load_task
 from fspo_bench.validate import validate
 from tests.conftest import write_rows, write_task
 from tests.made import edit, rated_task, rows_of
@@ -25,14 +26,14 @@ def test_every_built_in_task_is_sound() -> None:
     built_in = find_tasks(packs()[:1])
     assert built_in
     for found in built_in:
-        assert validate(found.path, shots=8)["test users with shots"] > 0
+        assert validate(load_task(found.path), shots=8)["test users with shots"] > 0
 
 
 def test_a_sound_task_is_counted(made_task: Path, rated: Path) -> None:
-    assert validate(made_task, 3) == {
+    assert validate(load_task(made_task), 3) == {
         "users": 12, "questions": 12, "answers": 60, "preferences": 0, "test users with shots": 4,
     }  # fmt: skip
-    assert validate(rated, 3)["preferences"] == 4 * 4 + 4 * 8
+    assert validate(load_task(rated), 3)["preferences"] == 4 * 4 + 4 * 8
 
 
 @pytest.mark.parametrize(("other", "split"), [("q1", "test"), ("q2", "judge")])
@@ -42,7 +43,7 @@ def test_a_prompt_in_two_splits_is_a_leak(made_task: Path, other: str, split: st
     with pytest.raises(
         UserError, match=rf"leak: question '{other}' \({split}\) has the prompt of 'q0' \(train\)"
     ):
-        validate(made_task, 3)
+        validate(load_task(made_task), 3)
 
 
 def test_an_answer_text_in_two_splits_is_a_leak(made_task: Path) -> None:
@@ -50,7 +51,7 @@ def test_an_answer_text_in_two_splits_is_a_leak(made_task: Path) -> None:
     text = rows_of(file)[line_of(file, answer_id="q3/2") - 1]["text"]
     edit(file, line_of(file, answer_id="q4/1"), text=text.upper())
     with pytest.raises(UserError, match=r"leak: an answer to 'q4' \(test\) also answers 'q3' \(train\)"):
-        validate(made_task, 3)
+        validate(load_task(made_task), 3)
 
 
 @pytest.mark.parametrize("side", ["chosen", "rejected"])
@@ -58,13 +59,13 @@ def test_a_preference_text_in_two_splits_is_a_leak(rated: Path, side: str) -> No
     file = rated / "preferences.jsonl"
     edit(file, line_of(file, user_id="u4", question_id="q7"), **{side: "no q0"})
     with pytest.raises(UserError, match=r"leak: an answer to 'q\d+' \(\w+\) also answers 'q\d+'"):
-        validate(rated, 3)
+        validate(load_task(rated), 3)
 
 
 def test_the_same_text_within_one_split_is_no_leak(rated: Path) -> None:
     file = rated / "preferences.jsonl"
     edit(file, line_of(file, user_id="u0", question_id="q3"), rejected="no q0")
-    validate(rated, 3)
+    validate(load_task(rated), 3)
 
 
 def test_a_train_users_preference_about_a_test_question_is_a_leak(rated: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_train_users_preference_about_a_test_question_is_a_leak(rated: Path) -
     row = {"user_id": "u3", "question_id": "q4", "chosen": "yes q4 0", "rejected": "no q4"}
     write_rows(file, [*rows_of(file), row])
     with pytest.raises(UserError, match="leak: train user 'u3' has a preference about test question 'q4'"):
-        validate(rated, 3)
+        validate(load_task(rated), 3)
 
 
 def test_rows_that_contradict_each_other_are_found(rated: Path) -> None:
@@ -80,10 +81,10 @@ def test_rows_that_contradict_each_other_are_found(rated: Path) -> None:
     row = next(r for r in rows_of(file) if r["user_id"] == "u6")
     mirrored = {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
     write_rows(file, [*rows_of(file), {**mirrored, "user_id": "u9"}])
-    validate(rated, 3)  # another user may disagree
+    validate(load_task(rated), 3)  # another user may disagree
     write_rows(file, [*rows_of(file)[:-1], mirrored])
     with pytest.raises(UserError, match=f"user 'u6' prefers each of two answers to '{row['question_id']}'"):
-        validate(rated, 3)
+        validate(load_task(rated), 3)
 
 
 def test_two_answers_of_one_text_are_found(made_task: Path) -> None:
@@ -91,13 +92,13 @@ def test_two_answers_of_one_text_are_found(made_task: Path) -> None:
     file = made_task / "answers.jsonl"
     edit(file, line_of(file, answer_id="q0/3"), text=rows_of(file)[0]["text"])
     with pytest.raises(UserError, match="q0"):
-        validate(made_task, 3)
+        validate(load_task(made_task), 3)
 
 
 @pytest.mark.parametrize(("shots", "user"), [(4, "train"), (5, "test")])
 def test_every_user_must_afford_the_shots(made_task: Path, shots: int, user: str) -> None:
     with pytest.raises(UserError, match=rf"\({user}\) has preferences about 4 questions, needs at least 5"):
-        validate(made_task, shots)
+        validate(load_task(made_task), shots)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +110,10 @@ def test_a_split_without_users_is_named(tmp_path: Path, split: str) -> None:
     file = folder / "users.jsonl"
     write_rows(file, [r for r in rows_of(file) if r["split"] != split])
     with pytest.raises(UserError, match=f"split '{split}' has 0 users and 4 questions"):
-        validate(folder, 3)
+        validate(load_task(folder), 3)
 
 
 def test_a_load_error_comes_through(rated: Path) -> None:
     edit(rated / "users.jsonl", 3, split="nowhere")
     with pytest.raises(UserError, match=r"users\.jsonl, line 3, field 'split'"):
-        validate(rated, 3)
+        validate(load_task(rated), 3)
