@@ -32,10 +32,15 @@ class Geometry:
     vocab: int
 
     @property
+    def own_weights(self) -> int:
+        """Weights of one layer that serve a token's own output: query, attention output, feed-forward."""
+        return self.hidden * (2 * self.heads * self.head_dim + 3 * self.ffn)
+
+    @property
     def layer_weights(self) -> int:
         """Weights of all layers' matrices (without embeddings, head and norms)."""
-        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
-        return self.layers * (attention + 3 * self.hidden * self.ffn)
+        keys_values = 2 * self.hidden * self.kv_heads * self.head_dim
+        return self.layers * (self.own_weights + keys_values)
 
     @property
     def head_weights(self) -> int:
@@ -67,14 +72,25 @@ def _triangle(n: int) -> int:
 
 
 def forward_flops(g: Geometry, prefix: int, tree: Tree) -> int:
-    """FLOPs of one forward pass over the tree.
+    """The fewest FLOPs of a forward pass over the tree.
 
-    Layers 2 x weights x tokens; attention 4 x heads x head_dim x layers for each (query, key) pair
-    (scores and weighted sum); head 2 x hidden x vocab for each scored token.
+    Layers 2 x weights x tokens; attention 4 x heads x head_dim for each layer and (query, key) pair
+    (scores and weighted sum); head 2 x hidden x vocab for each scored token. Of the prefix the last
+    layer owes keys and values only.
     """
     layers = 2 * g.layer_weights * tokens_run(prefix, tree)
-    attention = 4 * g.layers * g.heads * g.head_dim * attended(prefix, tree)
-    return layers + attention + 2 * g.head_weights * tokens_scored(tree)
+    attention = g.layers * attention_flops(g, attended(prefix, tree))
+    return layers + attention + 2 * g.head_weights * tokens_scored(tree) - idle_flops(g, prefix)
+
+
+def attention_flops(g: Geometry, pairs: int) -> int:
+    """One layer's scores and weighted sums over this many (query, key) pairs."""
+    return 4 * g.heads * g.head_dim * pairs
+
+
+def idle_flops(g: Geometry, prefix: int) -> int:
+    """What the last layer would spend on outputs of the prefix, which nothing reads."""
+    return 2 * g.own_weights * prefix + attention_flops(g, _triangle(prefix))
 
 
 def training_flops(g: Geometry, prefix: int, tree: Tree) -> int:

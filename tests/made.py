@@ -73,3 +73,39 @@ def a_record(**changes: Any) -> Record:
         "spec": {}, "environment": {}, "command": "fspo-bench run",
     }  # fmt: skip
     return Record(**{**fields, **changes}, metrics=Metrics(**measured))
+
+
+def levels_task(folder: Path, by_kind: bool = False) -> Path:
+    """A task on a scale: five users, each nearest to one of five answers; `by_kind`: other places by kind."""
+    folder.mkdir(parents=True)
+    folder.joinpath("task.yaml").write_text(
+        "version: 1\nsummary: Levels.\nlicense: CC0-1.0\nmax_new_tokens: 6\nmin_margin: 1\n"
+        "weak_share: 0.2\nweak_penalty: 5\nnearest: level\n"
+    )
+    places = [{"moon": n, "sea": 6 - n} if by_kind else {"level": n} for n in range(1, 6)]
+    write_rows(
+        folder / "users.jsonl",
+        [
+            {"user_id": f"u{n}", "split": "seen", "description": f"d{n}", "traits": place}
+            for n, place in enumerate(places, 1)
+        ],
+    )
+    splits = ["train", "train", "test", "judge"]
+    asked = [
+        {"question_id": f"q{n}", "split": splits[n % 4], "prompt": f"Why {n}?",
+         "kind": ("moon", "sea")[n // 4 % 2]}
+        for n in range(16)
+    ]  # fmt: skip
+    write_rows(folder / "questions.jsonl", asked)
+    rows = []
+    for q in asked:
+        name = q["question_id"]
+        rows += [
+            {"answer_id": f"{name}/{k}", "question_id": name, "text": f"{name} at {k} {'word ' * k}",
+             "loadings": {"level": k}}
+            for k in range(1, 6)
+        ]  # fmt: skip
+        rows.append({"answer_id": f"{name}/weak", "question_id": name, "text": f"{name} hm", "loadings": {},
+                     "weak": True})  # fmt: skip
+    write_rows(folder / "answers.jsonl", rows)
+    return folder

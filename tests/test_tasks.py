@@ -15,7 +15,7 @@ from fspo_bench.errors import UserError
 from fspo_bench.task_files import load_task
 from fspo_bench.tasks import Answer, Question, Task, TaskSpec, User
 from tests.conftest import write_rows
-from tests.made import DROP, edit, rated_task, rows_of
+from tests.made import DROP, edit, levels_task, rated_task, rows_of
 
 TRAITS = ("out", "calm", "thrift")
 HALVES = st.integers(-6, 6).map(lambda n: n / 2)
@@ -365,3 +365,49 @@ def test_a_test_user_without_a_held_out_preference_is_an_error(tmp_path: Path) -
                       ("q1", "q4", "q7", "q10")])  # fmt: skip
     with pytest.raises(UserError, match="user 'u7'"):
         load_task(folder).test_episodes(1, 1, 99, 0)
+
+
+# --- scales and fixed users ---
+
+
+def test_on_a_scale_the_nearer_answer_is_preferred(tmp_path: Path) -> None:
+    task = load_task(levels_task(tmp_path / "levels"))
+    two = task.users["u2"]
+    worth = {a.answer_id: task.utility(two, a) for a in task.answers_to["q0"]}
+    assert worth == {"q0/1": -1, "q0/2": 0, "q0/3": -1, "q0/4": -2, "q0/5": -3, "q0/weak": -5}
+    by_id = task.answers
+    assert task.prefer(two, by_id["q0/1"], by_id["q0/3"]) is None  # as near
+    label = task.prefer(two, by_id["q0/5"], by_id["q0/3"])
+    assert label
+    assert label.chosen == by_id["q0/3"].text
+
+
+def test_a_users_place_may_differ_by_kind_of_question(tmp_path: Path) -> None:
+    task = load_task(levels_task(tmp_path / "levels", by_kind=True))
+    one = task.users["u1"]
+    assert task.questions["q0"].kind == "moon"
+    assert task.questions["q4"].kind == "sea"
+    assert [task.utility(one, task.answers[f"q0/{k}"]) for k in (1, 5)] == [0, -4]
+    assert [task.utility(one, task.answers[f"q4/{k}"]) for k in (1, 5)] == [-4, 0]
+
+
+def test_a_user_without_a_place_is_named(tmp_path: Path) -> None:
+    folder = levels_task(tmp_path / "levels")
+    edit(folder / "users.jsonl", 3, traits={"moon": 2})
+    with pytest.raises(
+        UserError, match=r"users.jsonl, line 3, field 'traits': has neither 'level' nor 'sea'"
+    ):
+        load_task(folder)
+
+
+def test_fixed_users_train_and_come_round_again_in_the_test_with_other_shots(tmp_path: Path) -> None:
+    task = load_task(levels_task(tmp_path / "levels"))
+    assert {e.user_id for e in task.train_episodes(2, 2, 5, 0)} == set(task.users)
+    episodes = task.test_episodes(2, 1, 12, 0)
+    assert [e.round for e in episodes] == [0] * 5 + [1] * 5 + [2] * 2
+    assert [e.user_id for e in episodes[:5]] == [e.user_id for e in episodes[5:10]]
+    assert any(a.shots != b.shots for a, b in zip(episodes[:5], episodes[5:10], strict=True))
+    test = {q.question_id for q in task.questions_of("test")}
+    for e in episodes:
+        assert not {p.question_id for p in e.shots} & test
+        assert {p.question_id for p in e.queries} <= test

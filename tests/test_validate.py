@@ -6,10 +6,11 @@ import pytest
 
 from fspo_bench.errors import UserError
 from fspo_bench.packs import find_tasks, packs
+from fspo_bench.sources import source_of
 from fspo_bench.task_files import load_task
 from fspo_bench.validate import validate
 from tests.conftest import write_rows, write_task
-from tests.made import edit, rated_task, rows_of
+from tests.made import edit, levels_task, rated_task, rows_of
 
 
 @pytest.fixture
@@ -25,7 +26,10 @@ def line_of(file: Path, **wanted: object) -> int:
 def test_every_built_in_task_is_sound() -> None:
     built_in = find_tasks(packs()[:1])
     assert built_in
+    assert {f.name for f in built_in} == {"elix_easy", "elix_hard", "prism", "reviews", "roleplay"}
     for found in built_in:
+        if source_of(found.path) == "hub":
+            continue  # PRISM comes with no data
         assert validate(load_task(found.path), shots=8)["test users with shots"] > 0
 
 
@@ -117,3 +121,22 @@ def test_a_load_error_comes_through(rated: Path) -> None:
     edit(rated / "users.jsonl", 3, split="nowhere")
     with pytest.raises(UserError, match=r"users\.jsonl, line 3, field 'split'"):
         validate(load_task(rated), 3)
+
+
+def test_on_a_scale_every_answer_needs_a_place(tmp_path: Path) -> None:
+    folder = levels_task(tmp_path / "levels")
+    assert validate(load_task(folder), 3)["test users with shots"] == 5
+    edit(folder / "answers.jsonl", 2, loadings={"lebel": 3})
+    with pytest.raises(UserError, match="answer 'q0/2' needs a place on the scale 'level' and nothing else"):
+        validate(load_task(folder), 3)
+
+
+def test_prompts_are_measured_in_a_models_tokens(made_task: Path, tiny_model: Path) -> None:
+    few, many = (
+        validate(load_task(made_task), shots, str(tiny_model))["tokens in the longest prompt"]
+        for shots in (1, 3)
+    )
+    assert many > few > 50
+    with pytest.raises(UserError, match=r"do not fit .*, which reads 4096; use fewer shots"):
+        edit(made_task / "questions.jsonl", 2, prompt="word " * 1000)
+        validate(load_task(made_task), 3, str(tiny_model))
