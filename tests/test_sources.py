@@ -35,8 +35,8 @@ def load(data_dir, options):
         [User(user_id=u, split=s) for u, s in users.items()],
         [Question(question_id=str(r["n"]), split=r["split"], prompt=f"Why {r['n']}?") for r in kept],
         [
-            PreferenceRow(user_id=r["user"], question_id=str(r["n"]), chosen="yes", rejected="no")
-            for r in kept
+            PreferenceRow(user_id=r["user"], question_id=n, chosen=f"yes {n}", rejected=f"no {n}")
+            for r in kept for n in [str(r["n"])]
         ],
         note=f"least={options.least}" if options.least else "",
     )

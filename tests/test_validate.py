@@ -138,5 +138,6 @@ def test_prompts_are_measured_in_a_models_tokens(made_task: Path, tiny_model: Pa
     )
     assert many > few > 50
     with pytest.raises(UserError, match=r"do not fit .*, which reads 4096; use fewer shots"):
-        edit(made_task / "questions.jsonl", 2, prompt="word " * 1000)
+        for line in (2, 5, 8, 11):  # the test questions
+            edit(made_task / "questions.jsonl", line, prompt=f"word{line} " * 1000)
         validate(load_task(made_task), 3, str(tiny_model))
