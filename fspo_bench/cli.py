@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 from fspo_bench import __version__
 from fspo_bench.errors import UserError
+from fspo_bench.store import home
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -39,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            print(f"fspo-bench: the disk is full; make room for {home()} and the runs, and give the same "
+                  "command again", file=sys.stderr)  # fmt: skip
+            return 1
         print(f"fspo-bench: failed: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
         return 1
 

@@ -1,5 +1,6 @@
 """The command line: exit codes, one-sentence errors, what each verb prints, and how little it imports."""
 
+import errno
 import json
 import os
 import subprocess
@@ -163,6 +164,16 @@ def test_a_closed_pipe_is_no_failure(unbuffered: str) -> None:
     )  # fmt: skip
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_full_disk_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli, "_ls", full)
+    code, _, err = shell("ls")
+    assert code == 1
+    assert one_sentence(err).startswith("the disk is full; make room for ")
 
 
 # --- ls ---
