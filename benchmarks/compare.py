@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, prog="compare.py")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"of {','.join(ROWS)} (default: all)")
     parser.add_argument("--shape", default="smollm2", help="smollm2, 4m or tiny; several with commas")
-    parser.add_argument("--k", default="1,4,8", help="pairs behind one context (default: 1,4,8)")
+    parser.add_argument(
+        "--k", type=_numbers, default=(1, 4, 8), help="pairs behind one context (default: 1,4,8)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both sides in turn (default: 5)")
     parser.add_argument("--context", type=int, help="tokens of the context (smollm2: 640, 4m: 128)")
     parser.add_argument("--answer", type=int, help="middle length of an answer (smollm2: 80, 4m: 36)")
@@ -55,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: float32, cuda bfloat16")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write here, between its result marks")
     return parser
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(k) for k in text.split(","))
 
 
 def _dtype_name(arguments: argparse.Namespace) -> str:
@@ -80,10 +86,9 @@ def _settings(arguments: argparse.Namespace) -> list[Settings]:
     from benchmarks.sides import Settings
 
     transformers.logging.set_verbosity_error()
-    pairs = tuple(int(k) for k in arguments.k.split(","))
     dtype = getattr(torch, _dtype_name(arguments))
     return [
-        Settings(SHAPES[name], pairs, arguments.rounds, arguments.context, arguments.answer,
+        Settings(SHAPES[name], arguments.k, arguments.rounds, arguments.context, arguments.answer,
                  arguments.device, dtype)
         for name in _chosen("--shape", arguments.shape, tuple(SHAPES))
     ]  # fmt: skip
