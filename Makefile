@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint data-cards judge clean
+.PHONY: demo test test-slow bench compare lint data-cards judge clean
 
 demo: .venv/ready
 	$(BIN)/fspo-bench run --method fspo --task roleplay
@@ -12,6 +12,12 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+bench: .venv/bench
+	$(BIN)/python -m pytest benchmarks/test_parts.py
+
+compare: .venv/bench
+	$(BIN)/python benchmarks/compare.py --out docs/performance.md
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -30,4 +36,8 @@ clean:
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	touch $@
