@@ -30,8 +30,11 @@ CERTAINTY = 1.5  # how firmly the ideal observer takes a label: sigmoid(1.5 x ma
 
 def figures(task: Task, store: Store) -> list[tuple[str, str]]:
     """(what, value) rows of the card."""
-    rows = [("users (train / test / judge)", _split_counts([u.split for u in task.users.values()]))]
-    rows += [("questions (train / test / judge)", _split_counts([q.split for q in task.questions.values()]))]
+    users, questions = [u.split for u in task.users.values()], [q.split for q in task.questions.values()]
+    rows = [("users (train / test / judge)", _split_counts(users))]
+    if seen := users.count("seen"):
+        rows = [("users (trained on and tested, new in the test)", f"{seen} / {users.count('test')}")]
+    rows += [("questions (train / test / judge)", _split_counts(questions))]
     views = [a for a in task.answers.values() if not a.weak]
     words = [len(a.text.split()) for a in views]
     rows += [
