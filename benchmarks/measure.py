@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -87,7 +88,8 @@ def seconds_of(work: Callable[[], object], device: str = "cpu") -> float:
 
 
 def _own_cpu() -> float:
-    return sum(os.times()[:4])
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _machine_busy() -> float | None:

@@ -80,7 +80,8 @@ class Policy:
             return {name: p.detach().clone() for name, p in self._model.named_parameters() if p.requires_grad}
         from safetensors.torch import load_file
 
-        return load_file(self.folder / "model.safetensors")
+        shards = sorted(self.folder.glob("model*.safetensors"))  # large models come in several
+        return {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
 
     @property
     def model(self) -> torch.nn.Module:

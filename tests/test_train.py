@@ -148,3 +148,19 @@ def test_a_saved_adapter_loads_with_peft(tiny_model: Path, tmp_path: Path) -> No
     loaded = AutoPeftModelForCausalLM.from_pretrained(store.folder_path(policy.state))
     expected = score(policy.model, episodes[0].prefix, episodes[0].branches, 4)
     assert score(loaded, episodes[0].prefix, episodes[0].branches, 4) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_model_in_several_files_goes_back_to_its_untouched_weights(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(tmp_path, max_shard_size="30KB")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    policy = _policy(tmp_path, lora_rank=0)
+    before = _weights(policy)
+    train_stage(policy, Stage("sft", 2, 1e-2), _episodes(2), 4, Store(tmp_path / "store"))
+    assert not torch.equal(_weights(policy), before)
+    policy.state = ""
+    assert torch.equal(_weights(policy), before)
