@@ -26,6 +26,8 @@ class Answered:
     shots: tuple[Preference, ...]
     p: float | None = None
     wrong_user_p: float | None = None
+    own_p: float | None = None
+    """That the user prefers the answer behind its own shots to the one behind another's."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,15 @@ def measure(
     task: Task, answered: Sequence[Answered], ranked: Sequence[Ranked], judge: JudgeErrors | None
 ) -> Metrics:
     """All metrics; win rates need a judge."""
-    win = corrected = gain = None
+    win = corrected = gain = own = None
     users, questions = [a.user_id for a in answered], [a.question_id for a in answered]
     if judge:
         wins = _wins([a.p for a in answered])
         win = clustered_mean(wins, users, questions)
         corrected = corrected_mean(wins, users, questions, judge)
         gain = _gain_in_wins(answered)
+        if gain:
+            own = clustered_mean(_wins([a.own_p for a in answered]), users, questions)
     else:
         gain = _gain_in_ranking(ranked)
     lengths = [(len(a.output.split()), len(a.reference.split())) for a in answered]
@@ -59,6 +63,7 @@ def measure(
         win_rate=_metric(win),
         win_rate_corrected=_metric(corrected),
         personal_gain=_metric(gain),
+        own_vs_wrong_user=_metric(own),
         preference_accuracy=Metric.of(_ranking(ranked, [r.right for r in ranked])),
         length_ratio=round(sum(o for o, _ in lengths) / max(1, sum(r for _, r in lengths)), 3),
         copy_rate=round(100 * sum(copied_share(a.output, a.shots) for a in answered) / len(answered), 2),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fspo_bench.results import Metric, Record
 
 HEADINGS = (
-    "method", "win rate vs base", "corrected", "personal gain", "preference acc.",
+    "method", "win rate vs base", "corrected", "personal gain", "own vs other", "preference acc.",
     "users", "questions", "length", "copied", "seconds",
 )  # fmt: skip
 
@@ -37,6 +37,7 @@ def _row(record: Record) -> tuple[str, ...]:
         _metric(m.win_rate),
         _metric(m.win_rate_corrected),
         _metric(m.personal_gain, signed=True),
+        _metric(m.own_vs_wrong_user),
         _metric(m.preference_accuracy),
         str(shown.n_users),
         str(shown.n_questions),

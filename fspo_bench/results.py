@@ -60,12 +60,15 @@ class Metrics(_Part):
     """What was measured. A null says why in `notes`.
 
     `personal_gain` is in win rate, or in preference accuracy for a task without a judge.
+    `own_vs_wrong_user` sets the two answers against each other: it sees what `personal_gain` cannot where
+    both beat `base`.
     `longest_answer` and `population_model` rank the pairs of `preference_accuracy` and know no user.
     """
 
     win_rate: Metric | None
     win_rate_corrected: Metric | None
     personal_gain: Metric | None
+    own_vs_wrong_user: Metric | None
     preference_accuracy: Metric
     length_ratio: float
     copy_rate: float

@@ -34,7 +34,7 @@ from fspo_bench.tasks import Episode, Task
 from fspo_bench.train import Encoded, Stage, reference_logprobs, train_stage
 
 EVALUATION_SEED = 0  # test episodes are the same for every method and training seed
-VERSION = 2  # raise when the same spec can give another number
+VERSION = 3  # raise when the same spec can give another number
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,11 @@ def _encode_training(request: Request, encoder: PromptEncoder, stage: Stage, num
 
 
 def _wrong_user(episodes: Sequence[Episode], place: int) -> int | None:
-    """The place of another test user's episode: the next one round, in their (shuffled) order."""
-    following = [*range(place + 1, len(episodes)), *range(place)]
+    """The place of another test user's episode: the next one round, in their (shuffled) order.
+
+    A fixed user's second episode takes the next but one, and so on, so that it meets different users.
+    """
+    following = [*range(place + 1 + episodes[place].round, len(episodes)), *range(place)]
     return next((n for n in following if episodes[n].user_id != episodes[place].user_id), None)
 
 
@@ -259,19 +262,22 @@ def _ranking(
 
 
 def _judge_all(judge: Judge, task: Task, answered: Sequence[Answered]) -> None:
-    def compare(outputs: Sequence[str | None]) -> list[float | None]:
+    """Each answer against the reference's, and the one behind the user's own shots against the other."""
+
+    def compare(pairs: Sequence[tuple[str | None, str | None]]) -> list[float | None]:
         rows = [
-            (a.user_id, task.questions[a.question_id].prompt, output, a.reference)
-            for a, output in zip(answered, outputs, strict=True)
-            if output is not None
+            (a.user_id, task.questions[a.question_id].prompt, one, other)
+            for a, (one, other) in zip(answered, pairs, strict=True)
+            if one is not None and other is not None
         ]
         verdicts = iter(judge.verdicts(rows))
-        return [None if output is None else next(verdicts) for output in outputs]
+        return [None if None in pair else next(verdicts) for pair in pairs]
 
-    for a, p in zip(answered, compare([a.output for a in answered]), strict=True):
-        a.p = p
-    for a, p in zip(answered, compare([a.wrong_user_output for a in answered]), strict=True):
-        a.wrong_user_p = p
+    wins = compare([(a.output, a.reference) for a in answered])
+    wrong = compare([(a.wrong_user_output, a.reference) for a in answered])
+    own = compare([(a.output, a.wrong_user_output) for a in answered])
+    for a, *verdicts in zip(answered, wins, wrong, own, strict=True):
+        a.p, a.wrong_user_p, a.own_p = verdicts
 
 
 def _record(
@@ -331,18 +337,11 @@ def _environment() -> dict[str, str]:
 
 def _write(folder: Path, answered: Sequence[Answered], record: Record) -> None:
     outputs = [
-        {k: v for k, v in asdict(a).items() if k not in ("p", "wrong_user_p", "shots")} for a in answered
-    ]
-    verdicts = [
-        {
-            "user_id": a.user_id,
-            "round": a.round,
-            "question_id": a.question_id,
-            "p": a.p,
-            "wrong_user_p": a.wrong_user_p,
-        }
+        {k: v for k, v in asdict(a).items() if k not in ("p", "wrong_user_p", "own_p", "shots")}
         for a in answered
     ]
+    kept = ("user_id", "round", "question_id", "p", "wrong_user_p", "own_p")
+    verdicts = [{key: getattr(a, key) for key in kept} for a in answered]
     write_atomic(folder / "outputs.jsonl", "".join(canonical(row) + "\n" for row in outputs))
     write_atomic(folder / "verdicts.jsonl", "".join(canonical(row) + "\n" for row in verdicts))
     write_atomic(folder / "result.json", record.model_dump_json(indent=2) + "\n")

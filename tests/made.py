@@ -55,6 +55,7 @@ def a_record(**changes: Any) -> Record:
         "win_rate": metric(61.25, 55.04, 67.46),
         "win_rate_corrected": metric(66.1, 57.0, 75.2),
         "personal_gain": metric(4.2, -1.0, 9.4),
+        "own_vs_wrong_user": metric(53.0, 49.0, 57.0),
         "preference_accuracy": metric(58.0, 51.0, 65.0),
         "longest_answer": metric(48.0, 40.0, 56.0),
         "population_model": metric(60.0, 51.0, 69.0),

@@ -18,8 +18,8 @@ def task(**splits: str) -> Task:
     return Task("t", Path(), TaskSpec(version=1, summary="s", license="l"), users, {}, {}, (), "h")
 
 
-def answered(user: str, p: float | None, wrong: float | None, output: str = "one two three") -> Answered:
-    return Answered(user, 0, "q", output, "a b c d e f", None, SHOTS, p, wrong)
+def answered(user: str, p: float | None, wrong: float | None, own: float | None = 0.5) -> Answered:
+    return Answered(user, 0, "q", "one two three", "a b c d e f", None, SHOTS, p, wrong, own)
 
 
 def ranked(user: str, right: float, wrong: float | None = None) -> Ranked:
@@ -28,16 +28,18 @@ def ranked(user: str, right: float, wrong: float | None = None) -> Ranked:
 
 def test_wins_and_their_gain_over_another_users_shots() -> None:
     rows = [
-        answered("a", 0.9, 0.8),
-        answered("a", 0.9, 0.1),
-        answered("b", 0.2, 0.3),
-        answered("b", 0.5, 0.1),
+        answered("a", 0.9, 0.8, 0.7),
+        answered("a", 0.9, 0.1, 0.8),
+        answered("b", 0.2, 0.3, 0.6),
+        answered("b", 0.5, 0.1, 0.5),
     ]
     m = measure(task(a="test", b="test"), rows, [ranked("a", 1), ranked("b", 0)], PERFECT)
     assert m.win_rate
     assert m.win_rate.value == 100 * (1 + 1 + 0 + 0.5) / 4
     assert m.personal_gain
     assert m.personal_gain.value == 100 * ((1 - 1) + (1 - 0) + (0 - 0) + (0.5 - 0)) / 4
+    assert m.own_vs_wrong_user
+    assert m.own_vs_wrong_user.value == 100 * (1 + 1 + 1 + 0.5) / 4  # also where both lose to base
     assert m.win_rate_corrected
     assert m.win_rate_corrected.value == m.win_rate.value  # this judge makes no errors
     assert m.preference_accuracy.value == 50

@@ -28,6 +28,7 @@ def test_a_row_shows_every_number_with_its_interval() -> None:
         "win rate vs base": "61.2 [55.0, 67.5]",
         "corrected": "66.1 [57.0, 75.2]",
         "personal gain": "+4.2 [-1.0, 9.4]",
+        "own vs other": "53.0 [49.0, 57.0]",
         "preference acc.": "58.0 [51.0, 65.0]",
         "users": "7",
         "questions": "5",
@@ -49,12 +50,12 @@ def test_columns_are_aligned_over_rows_of_different_width() -> None:
 
 def test_what_was_not_measured_is_a_dash_and_users_come_from_what_was() -> None:
     missing = a_record(
-        win_rate=None, win_rate_corrected=None, personal_gain=None, judge=None,
+        win_rate=None, win_rate_corrected=None, personal_gain=None, own_vs_wrong_user=None, judge=None,
         preference_accuracy=Metric(value=50, ci95=None, n_users=1, n_questions=2, n=2),
         notes=["win rates: no judge"],
     )  # fmt: skip
     text = table([missing])
-    assert cells(text.splitlines()[3])[:7] == ["fspo", "-", "-", "-", "50.0", "1", "2"]
+    assert cells(text.splitlines()[3])[:8] == ["fspo", "-", "-", "-", "-", "50.0", "1", "2"]
     assert "judge offline" not in text
     assert text.splitlines()[-1] == "fspo: win rates: no judge"
 
