@@ -140,7 +140,7 @@ class _MergedAttention(torch.autograd.Function):
         out_p, lse_p = _unfold(out_p, query), _unfold(lse_p[..., None], query)
         out_o, lse_o = _gather(out_o, packed), _gather(lse_o[..., None], packed)
         lse = torch.logaddexp(lse_p, lse_o)
-        out = out_p * (lse_p - lse).exp() + out_o * (lse_o - lse).exp()
+        out = (out_p * (lse_p - lse).exp() + out_o * (lse_o - lse).exp()).to(query.dtype)
         ctx.save_for_backward(query, key, value, prefix_key, prefix_value, out, lse)
         ctx.packed, ctx.scale = packed, scale
         return out

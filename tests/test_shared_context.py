@@ -152,3 +152,13 @@ def test_the_models_own_attention_is_left_as_it_was(tiny_model: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         backward_through_context(model, prefix, branches, lambda *_: 1 / 0, chunk=2)  # type: ignore[arg-type]
     assert model.config._attn_implementation == before
+
+
+def test_half_precision_runs_and_stays_near(tiny_model: Path) -> None:
+    model = _load(tiny_model, lora=False)
+    prefix, branches = _tree(4)
+    exact, _ = backward_through_context(model, prefix, branches, _squared_margin, 8)
+    gradient = _gradients(model)
+    half, _ = backward_through_context(model.bfloat16(), prefix, branches, _squared_margin, 8)
+    assert half == pytest.approx(exact, rel=5e-2)
+    assert _relative(_gradients(model).float(), gradient) < 0.1
