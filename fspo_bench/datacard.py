@@ -93,7 +93,7 @@ def _margins(task: Task, users: Sequence[User], pairs: Sequence[tuple[Answer, An
 
 def _labels(task: Task, margins: Array) -> Array:
     """1 where the first answer is preferred, -1 where the second is, 0 where under-determined."""
-    return np.where(np.abs(margins) >= max(task.spec.min_margin, 1e-9), np.sign(margins), 0.0)
+    return np.where(np.abs(margins) >= task.least_margin, np.sign(margins), 0.0)
 
 
 def _reachable(task: Task) -> int:

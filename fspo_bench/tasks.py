@@ -190,7 +190,12 @@ class Task:
     def margin(self, user: User, a: Answer, b: Answer) -> float:
         """How much more the user wants `a` than `b`; 0 when it is under-determined."""
         margin = self.utility(user, a) - self.utility(user, b)
-        return margin if abs(margin) >= max(self.spec.min_margin, 1e-9) else 0.0
+        return margin if abs(margin) >= self.least_margin else 0.0
+
+    @property
+    def least_margin(self) -> float:
+        """From which difference of utilities on a pair has a label; equal utilities never have one."""
+        return max(self.spec.min_margin, 1e-9)
 
     def prefer(self, user: User, a: Answer, b: Answer) -> Preference | None:
         """The user's label of a pair, or None when it is under-determined."""
