@@ -14,7 +14,6 @@ from typing import Any
 
 from fspo_bench import __version__
 from fspo_bench.errors import UserError
-from fspo_bench.store import home
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -42,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            from fspo_bench.store import home
+
             print(f"fspo-bench: the disk is full; make room for {home()} and the runs, and give the same "
                   "command again", file=sys.stderr)  # fmt: skip
             return 1

@@ -1,6 +1,5 @@
 """The one exception a user is meant to see."""
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -10,6 +9,8 @@ class UserError(Exception):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`, did you mean 'beta'?` when something near exists, else the whole choice."""
+    import difflib
+
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:

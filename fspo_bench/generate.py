@@ -15,6 +15,7 @@ import torch
 from transformers import DynamicCache
 
 from fspo_bench.exactness import require_within_window
+from fspo_bench.onednn import onednn_linears
 from fspo_bench.shared_context import Rows, branches_attend, causal_lm, read_prefix
 
 
@@ -52,7 +53,7 @@ def generate(
     last = lengths - 1
     written: list[list[int]] = [[] for _ in questions]
     unfinished = set(range(len(questions)))
-    with branches_attend(lm):
+    with branches_attend(lm), onednn_linears(lm, decoding=True):
         for step in range(max_new_tokens):
             hidden = decoder(
                 input_ids=ids, position_ids=positions, past_key_values=own, use_cache=True,

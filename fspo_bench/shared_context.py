@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
 from fspo_bench.exactness import check_once, require_within_window
+from fspo_bench.onednn import onednn_linears
 
 ATTENTION = "fspo_shared_context"
 _NEVER = 1e4  # a log-sum-exp that makes a padded row's weights vanish
@@ -205,19 +206,32 @@ def _unfold(x: Tensor, like: Tensor) -> Tensor:
 def _plain(q: Tensor, k: Tensor, v: Tensor, pk: Tensor, pv: Tensor, seen: Tensor, scale: float) -> Tensor:
     """The same sum in plain operations: for decoding, and where the CPU flash kernel is not.
 
-    Shapes: q (B, H, n, D); k, v (B, H, m, D); pk, pv (G, P, D); seen broadcasts to (B, H, n, m).
+    Shapes: q (B, H, n, D); k, v (B, G, m, D); pk, pv (G, P, D); seen broadcasts to (B, H, n, m).
     """
-    scores_p = _unfold(_fold(q, pk.shape[0]) @ pk[None].transpose(-1, -2) * scale, q)
-    scores_o = (q @ k.transpose(-1, -2) * scale).masked_fill(~seen, float("-inf"))
-    weights = torch.softmax(torch.cat([scores_p, scores_o], -1).float(), -1).to(q.dtype)
-    weights_p, weights_o = weights[..., : pk.shape[1]], weights[..., pk.shape[1] :]
-    return _unfold(_fold(weights_p, pk.shape[0]) @ pv[None], q) + weights_o @ v
+    b, groups, m, d = k.shape
+    q = q * scale
+    scores_p = _unfold(_fold(q, groups) @ pk[None].transpose(-1, -2), q)
+    scores_o = (q.reshape(b, groups, -1, d) @ k.transpose(-1, -2)).reshape(*q.shape[:3], m)
+    scores = torch.cat([scores_p, scores_o.masked_fill(~seen, float("-inf"))], -1)
+    weights = torch.softmax(scores.float(), -1).to(q.dtype)
+    weights_p, weights_o = weights.split([pk.shape[1], m], -1)
+    own: Tensor = (weights_o.reshape(b, groups, -1, m) @ v).reshape(q.shape)
+    return own + _unfold(_fold(weights_p, groups) @ pv[None], q)
+
+
+def _merged_flash(
+    query: Tensor, key: Tensor, value: Tensor, pk: Tensor, pv: Tensor, packed: _Packed, scale: float
+) -> Tensor:
+    """Query (1, H, T, D), key and value (1, G, T, D): the flash kernel wants as many of these as queries."""
+    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    out: Tensor = _MergedAttention.apply(query, key, value, pk, pv, packed, scale)  # type: ignore[no-untyped-call]
+    return out
 
 
 def _merged_plain(
     query: Tensor, key: Tensor, value: Tensor, pk: Tensor, pv: Tensor, packed: _Packed, scale: float
 ) -> Tensor:
-    """What `_MergedAttention` computes, in plain operations."""
+    """What `_merged_flash` computes, in plain operations."""
     q, k, v = (_spread(x, packed) for x in (query, key, value))
     causal = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril()
     return _gather(_plain(q, k, v, pk, pv, causal, scale), packed)
@@ -237,8 +251,6 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """What transformers calls in each layer while branches run (see `branches_attend`)."""
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    repeat = query.shape[1] // key.shape[1]
-    key, value = (x.repeat_interleave(repeat, 1) if repeat > 1 else x for x in (key, value))
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     if isinstance(shared_prefix, Rows):
         assert own_seen is not None, "decoding says what each row sees of itself"
@@ -251,7 +263,7 @@ def _attention(
         )
     else:
         assert shared_prefix is not None and packed is not None, "only branch passes use this attention"
-        merged = _MergedAttention.apply if query.device.type == "cpu" else _merged_plain
+        merged = _merged_flash if query.device.type == "cpu" else _merged_plain
         out = merged(query, key, value, shared_prefix.keys[layer], shared_prefix.values[layer], packed, scale)
     return out.transpose(1, 2), None
 
@@ -288,7 +300,8 @@ def read_prefix(model: torch.nn.Module, ids: tuple[int, ...]) -> Prefix:
     lm = causal_lm(model)
     check_once(model, lm)
     device = lm.get_input_embeddings().weight.device
-    out = lm.get_decoder()(input_ids=torch.tensor([ids], device=device), use_cache=True)
+    with onednn_linears(lm):
+        out = lm.get_decoder()(input_ids=torch.tensor([ids], device=device), use_cache=True)
     layers = out.past_key_values.layers
     return Prefix([layer.keys[0] for layer in layers], [layer.values[0] for layer in layers])
 
@@ -298,7 +311,7 @@ def score_branches(model: torch.nn.Module, prefix: Prefix, branches: Sequence[Br
     lm = causal_lm(model)
     packed = _pack(branches, prefix.keys[0].device)
     require_within_window(lm, prefix.length + packed.index.shape[1])
-    with branches_attend(lm):
+    with branches_attend(lm), onednn_linears(lm):
         hidden = lm.get_decoder()(
             input_ids=packed.ids,
             position_ids=prefix.length + packed.offsets,
@@ -306,7 +319,7 @@ def score_branches(model: torch.nn.Module, prefix: Prefix, branches: Sequence[Br
             shared_prefix=prefix,
             packed=packed,
         ).last_hidden_state[0]
-    logits = lm.get_output_embeddings()(hidden[packed.scored_at]).float()
+        logits = lm.get_output_embeddings()(hidden[packed.scored_at]).float()
     logprobs = -torch.nn.functional.cross_entropy(logits, packed.targets, reduction="none")
     return logprobs.new_zeros(len(branches)).index_add(0, packed.branch, logprobs)
 

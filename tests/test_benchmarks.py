@@ -1,5 +1,6 @@
 """The comparison's own parts: FLOP formula, what a step runs (counts, never seconds), gate, text."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -75,9 +76,13 @@ def test_flops_equal_a_count_by_hand() -> None:
 
 def test_flops_outside_attention_equal_what_torch_counts() -> None:
     """Its counter knows no formula for the CPU's attention kernel, so that part is not in it."""
+
+    def onednn(x: tuple[int, ...], weight: tuple[int, ...], *_: object, **__: object) -> int:
+        return 2 * math.prod(x) * weight[0]
+
     model, episode = made_model(TINY), made_episode(TINY, 2)
     score(model, episode.prefix, episode.branches, CHUNK)
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: onednn})
     with counter:
         a_step(model, episode, len(episode.branches))
     counts = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
@@ -85,7 +90,8 @@ def test_flops_outside_attention_equal_what_torch_counts() -> None:
     attention = g.layers * attention_flops(g, attended(prefix, sizes))
     attention -= attention_flops(g, attended(prefix, []))  # of the last layer, for the prefix
     run_for_nothing = 2 * g.own_weights * prefix  # forward only: no gradient comes back to it
-    assert counts["aten.mm"] == training_flops(g, prefix, sizes) - 3 * attention + run_for_nothing
+    products = counts["aten.mm"] + counts["mkldnn._linear_pointwise"]
+    assert products == training_flops(g, prefix, sizes) - 3 * attention + run_for_nothing
 
 
 def test_a_decoding_step_takes_at_least_its_reading_of_the_weights() -> None:
