@@ -17,7 +17,7 @@ bench: .venv/bench
 	$(BIN)/python -m pytest benchmarks/test_parts.py
 
 compare: .venv/bench
-	$(BIN)/python benchmarks/compare.py --out docs/performance.md
+	$(BIN)/python benchmarks/compare.py --shape smollm2,4m --rounds 3 --out docs/performance.md
 
 lint: .venv/ready
 	$(BIN)/ruff check .
