@@ -96,6 +96,9 @@ class Paired:
     def gate(self, ours: OurSide, trl: TrlSide) -> str:
         """Three SGD steps on both sides; afterwards both have their first weights again.
 
+        In fp32 our gradient is held against TRL's in fp64: a pair's gradient is a difference, and rounding
+        alone leaves either side nearly 1e-5 off (their distance is both together).
+
         Weights in 16 bits cannot tell a wrong sum from a rounded one: then all of it runs in fp32
         first, and the 16-bit step is held to loose limits.
 
@@ -133,6 +136,7 @@ class Paired:
     def _differences(self, ours: OurSide, trl: TrlSide, start: dict[str, Tensor]) -> dict[str, float]:
         logprobs = trl.logprobs()
         found = [_farthest(ours.logprobs(), logprobs)]
+        exact = self._exact_gradient() if self.settings.dtype == torch.float32 else None
         for step in range(SGD_STEPS):
             a, b = ours.gradients(), trl.gradients()
             if step == 0:
@@ -140,12 +144,19 @@ class Paired:
                 # it is held to 1e-6 of itself and of what it is made from.
                 made_from = BETA * sum(map(abs, logprobs)) / (len(logprobs) / 2)
                 found.append(abs(a - b) / (abs(b) + made_from))
-                found.append(relative(_gradients(self.our_model), _gradients(self.trl_model)))
+                found.append(relative(_gradients(self.our_model), exact or _gradients(self.trl_model)))
+                exact = None
             for model in (self.our_model, self.trl_model):
                 _sgd(model)
         first = [start[name] for name, _ in self.our_model.named_parameters()]
         found.append(relative(_moved(self.our_model, first), _moved(self.trl_model, first)))
         return dict(zip(COMPARED, found, strict=True))
+
+    def _exact_gradient(self) -> list[Tensor]:
+        """TRL's gradient with all weights and sums in fp64."""
+        model = copy.deepcopy(self.trl_model).double()
+        TrlSide(model, self.episode, self.reference, 1, BETA).gradients()
+        return _gradients(model)
 
 
 def _farthest(ours: list[float], theirs: list[float]) -> float:

@@ -142,10 +142,10 @@ def _claim(folder: Path, spec: dict[str, Any]) -> None:
 
 
 def _questions(task: Task, preset: Preset, episodes: Sequence[Episode]) -> list[list[str]]:
-    """The test questions (ids) that are asked in each episode."""
-    ids = sorted(q.question_id for q in task.questions_of("test"))
+    """The test questions (ids) that are asked in each episode: the user's own where users bring them."""
     asked = []
     for e in episodes:
+        ids = sorted(q.question_id for q in task.asked_of(task.users[e.user_id], "test"))
         seed = ["asked", task.name, task.spec.version, e.user_id, *([e.round] if e.round else [])]
         asked.append(random.Random(digest(seed)).sample(ids, min(preset.test_questions, len(ids))))
     return asked

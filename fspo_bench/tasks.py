@@ -150,6 +150,13 @@ class Task:
     def questions_of(self, split: Split) -> list[Question]:
         return [q for q in self.questions.values() if q.split == split]
 
+    def asked_of(self, user: User, split: Split) -> list[Question]:
+        """A split's questions for this user: all where labels follow from traits, else those rated."""
+        if self.structured:
+            return self.questions_of(split)
+        rated = map(self.questions.__getitem__, self._rows_of.get(user.user_id, ()))
+        return [q for q in rated if q.split == split]
+
     @cached_property
     def answers_to(self) -> dict[str, list[Answer]]:
         by: dict[str, list[Answer]] = defaultdict(list)
@@ -228,11 +235,7 @@ class Task:
 
         No question, and no group of questions, gives to two sets.
         """
-        if self.structured:
-            questions = self.questions_of(split)
-        else:
-            rated = map(self.questions.__getitem__, self._rows_of.get(user.user_id, ()))
-            questions = [q for q in rated if q.split == split]
+        questions = self.asked_of(user, split)
         shuffled = iter(rng.sample(questions, len(questions)))
         used: set[str] = set()
         sets = []
