@@ -68,9 +68,12 @@ def made_episode(
 
 
 def made_reference(logprobs: list[float], seed: int = 0) -> list[float]:
-    """Reference log-probs some nats off the policy's: at h = 0 a wrong h would hardly show in the loss."""
+    """Reference log-probs some nats off the policy's: at h = 0 a wrong h would hardly show in the loss.
+
+    Numbers that fp32 holds exactly, since a side may keep them so.
+    """
     rng = random.Random(seed)
-    return [x + rng.uniform(-5, 5) for x in logprobs]
+    return [round((x + rng.uniform(-5, 5)) * 256) / 256 for x in logprobs]
 
 
 def tree(episode: Encoded) -> list[tuple[int, list[int]]]:

@@ -56,7 +56,7 @@ class OurSide:
 
     def __init__(self, model: LlamaForCausalLM, episode: Encoded, reference: list[float], chunk: int) -> None:
         self.model, self.episode, self.chunk = model, episode, chunk
-        self.reference = torch.tensor(reference, device=model.device)
+        self.reference = torch.tensor(reference, dtype=torch.float64, device=model.device)
 
     def _loss(self, logprobs: Tensor, place: slice) -> Tensor:
         ref = self.reference[place]

@@ -307,7 +307,10 @@ def read_prefix(model: torch.nn.Module, ids: tuple[int, ...]) -> Prefix:
 
 
 def score_branches(model: torch.nn.Module, prefix: Prefix, branches: Sequence[Branch]) -> Tensor:
-    """Summed log-probability of each branch's scored tokens given prefix and `given`: shape (B,)."""
+    """Summed log-probability of each branch's scored tokens given prefix and `given`: shape (B,).
+
+    Summed in fp64: hundreds of nats in fp32 would be off by 1e-4, and losses read their small differences.
+    """
     lm = causal_lm(model)
     packed = _pack(branches, prefix.keys[0].device)
     require_within_window(lm, prefix.length + packed.index.shape[1])
@@ -321,7 +324,8 @@ def score_branches(model: torch.nn.Module, prefix: Prefix, branches: Sequence[Br
         ).last_hidden_state[0]
         logits = lm.get_output_embeddings()(hidden[packed.scored_at]).float()
     logprobs = -torch.nn.functional.cross_entropy(logits, packed.targets, reduction="none")
-    return logprobs.new_zeros(len(branches)).index_add(0, packed.branch, logprobs)
+    sums = torch.zeros(len(branches), dtype=torch.float64, device=logprobs.device)
+    return sums.index_add(0, packed.branch, logprobs.double())
 
 
 def backward_through_context(

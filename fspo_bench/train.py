@@ -93,7 +93,7 @@ def _episode_losses(
     if stage.loss == "sft":
         return [_sft_loss(e) for e in episodes]
     references = [
-        torch.tensor(reference_logprobs(policy, e, chunk, store))
+        torch.tensor(reference_logprobs(policy, e, chunk, store), dtype=torch.float64)
         for e in track(episodes, "reference log-probs")
     ]
     return [_preference_loss(stage, r) for r in references]

@@ -33,7 +33,7 @@ def _naive_logprobs(model: torch.nn.Module, prefix: tuple[int, ...], branches: l
     sums = []
     for branch in branches:
         ids = prefix + branch.given + branch.scored
-        logprobs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        logprobs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1).double()
         first = len(prefix) + len(branch.given)
         sums.append(sum(logprobs[first + n - 1, token] for n, token in enumerate(branch.scored)))
     return torch.stack(sums)
