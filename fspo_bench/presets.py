@@ -37,11 +37,11 @@ class Preset:
     dtype: str = "float32"
     chunk: int = 24
     """Answers in memory at a time."""
-    test_users: int = 48
+    test_users: int = 24
     """Episodes of test users, one each; a task's few fixed users come round again with other shots."""
-    test_questions: int = 3
+    test_questions: int = 6
     """Questions answered for each test user."""
-    test_pairs: int = 2
+    test_pairs: int = 3
     """Held-out pairs of each test user whose likelihoods are compared."""
     chat_template: bool = True
 
