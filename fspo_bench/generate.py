@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
 from fspo_bench.exactness import require_within_window
 from fspo_bench.onednn import onednn_linears
@@ -36,8 +36,16 @@ def generate(
     With `no_repeat` = n > 0 no answer holds the same n tokens in a row twice (small models loop).
     """
     lm = causal_lm(model)
+    with onednn_linears(lm, decoding=True):
+        prefixes = Rows([(read_prefix(model, a.prefix), len(a.questions)) for a in asked])
+        with branches_attend(lm):
+            return _decode(lm, prefixes, asked, end, max_new_tokens, no_repeat)
+
+
+def _decode(
+    lm: PreTrainedModel, prefixes: Rows, asked: Sequence[Asked], end: int, max_new_tokens: int, no_repeat: int
+) -> list[list[int]]:
     decoder, head = lm.get_decoder(), lm.get_output_embeddings()
-    prefixes = Rows([(read_prefix(model, a.prefix), len(a.questions)) for a in asked])
     questions = [q for a in asked for q in a.questions]
     device = lm.get_input_embeddings().weight.device
     starts = torch.tensor([len(a.prefix) for a in asked for _ in a.questions], device=device)
@@ -48,31 +56,30 @@ def generate(
     positions = starts[:, None] + torch.arange(width, device=device)
     visible = torch.arange(width, device=device) < lengths[:, None]
     causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    seen = causal.expand(len(questions), 1, -1, -1)
+    unseen = ~causal.expand(len(questions), 1, -1, -1)
     own = DynamicCache()
     last = lengths - 1
     written: list[list[int]] = [[] for _ in questions]
     unfinished = set(range(len(questions)))
-    with branches_attend(lm), onednn_linears(lm, decoding=True):
-        for step in range(max_new_tokens):
-            hidden = decoder(
-                input_ids=ids, position_ids=positions, past_key_values=own, use_cache=True,
-                shared_prefix=prefixes, own_seen=seen,
-            ).last_hidden_state  # fmt: skip
-            logits = head(hidden[torch.arange(len(questions), device=device), last])
-            for row in unfinished if no_repeat else ():
-                logits[row, _would_repeat(written[row], no_repeat)] = float("-inf")
-            token = logits.argmax(-1)
-            for row in list(unfinished):
-                if int(token[row]) == end:
-                    unfinished.remove(row)
-                else:
-                    written[row].append(int(token[row]))
-            if not unfinished:
-                break
-            visible = torch.cat([visible, torch.ones_like(visible[:, :1])], 1)
-            ids, seen, last = token[:, None], visible[:, None, None, :], torch.zeros_like(last)
-            positions = (starts + lengths + step)[:, None]
+    for step in range(max_new_tokens):
+        hidden = decoder(
+            input_ids=ids, position_ids=positions, past_key_values=own, use_cache=True,
+            shared_prefix=prefixes, own_unseen=unseen,
+        ).last_hidden_state  # fmt: skip
+        logits = head(hidden[torch.arange(len(questions), device=device), last])
+        for row in unfinished if no_repeat else ():
+            logits[row, _would_repeat(written[row], no_repeat)] = float("-inf")
+        token = logits.argmax(-1)
+        for row in list(unfinished):
+            if int(token[row]) == end:
+                unfinished.remove(row)
+            else:
+                written[row].append(int(token[row]))
+        if not unfinished:
+            break
+        visible = torch.cat([visible, torch.ones_like(visible[:, :1])], 1)
+        ids, unseen, last = token[:, None], ~visible[:, None, None, :], torch.zeros_like(last)
+        positions = (starts + lengths + step)[:, None]
     return written
 
 

@@ -203,16 +203,16 @@ def _unfold(x: Tensor, like: Tensor) -> Tensor:
     return x.reshape(groups, h // groups, b, n, -1).permute(2, 0, 1, 3, 4).reshape(b, h, n, -1)
 
 
-def _plain(q: Tensor, k: Tensor, v: Tensor, pk: Tensor, pv: Tensor, seen: Tensor, scale: float) -> Tensor:
+def _plain(q: Tensor, k: Tensor, v: Tensor, pk: Tensor, pv: Tensor, unseen: Tensor, scale: float) -> Tensor:
     """The same sum in plain operations: for decoding, and where the CPU flash kernel is not.
 
-    Shapes: q (B, H, n, D); k, v (B, G, m, D); pk, pv (G, P, D); seen broadcasts to (B, H, n, m).
+    Shapes: q (B, H, n, D); k, v (B, G, m, D); pk, pv (G, P, D); unseen broadcasts to (B, H, n, m).
     """
     b, groups, m, d = k.shape
     q = q * scale
     scores_p = _unfold(_fold(q, groups) @ pk[None].transpose(-1, -2), q)
     scores_o = (q.reshape(b, groups, -1, d) @ k.transpose(-1, -2)).reshape(*q.shape[:3], m)
-    scores = torch.cat([scores_p, scores_o.masked_fill(~seen, float("-inf"))], -1)
+    scores = torch.cat([scores_p, scores_o.masked_fill(unseen, float("-inf"))], -1)
     weights = torch.softmax(scores.float(), -1).to(q.dtype)
     weights_p, weights_o = weights.split([pk.shape[1], m], -1)
     own: Tensor = (weights_o.reshape(b, groups, -1, m) @ v).reshape(q.shape)
@@ -233,8 +233,8 @@ def _merged_plain(
 ) -> Tensor:
     """What `_merged_flash` computes, in plain operations."""
     q, k, v = (_spread(x, packed) for x in (query, key, value))
-    causal = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril()
-    return _gather(_plain(q, k, v, pk, pv, causal, scale), packed)
+    later = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).triu(1)
+    return _gather(_plain(q, k, v, pk, pv, later, scale), packed)
 
 
 def _attention(
@@ -246,20 +246,23 @@ def _attention(
     scaling: float | None = None,
     shared_prefix: Prefix | Rows | None = None,
     packed: _Packed | None = None,
-    own_seen: Tensor | None = None,
+    own_unseen: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in each layer while branches run (see `branches_attend`)."""
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     if isinstance(shared_prefix, Rows):
-        assert own_seen is not None, "decoding says what each row sees of itself"
+        assert own_unseen is not None, "decoding says what each row does not see of itself"
         sizes = [rows for _, rows in shared_prefix.prefixes]
         parts = zip(
-            shared_prefix.prefixes, *(x.split(sizes) for x in (query, key, value, own_seen)), strict=True
+            shared_prefix.prefixes, *(x.split(sizes) for x in (query, key, value, own_unseen)), strict=True
         )
         out = torch.cat(
-            [_plain(q, k, v, p.keys[layer], p.values[layer], seen, scale) for (p, _), q, k, v, seen in parts]
+            [
+                _plain(q, k, v, p.keys[layer], p.values[layer], hidden, scale)
+                for (p, _), q, k, v, hidden in parts
+            ]
         )
     else:
         assert shared_prefix is not None and packed is not None, "only branch passes use this attention"
