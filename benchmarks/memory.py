@@ -10,6 +10,7 @@ import argparse
 import ctypes
 import gc
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -21,6 +22,9 @@ from benchmarks.sides import BETA, CHUNK, OurSide, Paired, Settings
 from benchmarks.trl_side import MISSING, TrlSide, has_trl
 
 ROOT = Path(__file__).resolve().parents[1]
+# Freed tensors go back to the system at once (glibc), so that a peak is what was alive and not what the
+# allocator kept: its fragments vary and grow with the number of chunks.
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 
 def rows(settings: Settings, pairs: int) -> list[Row]:
@@ -54,7 +58,8 @@ def _child(settings: Settings, pairs: int, side: str, batch: int) -> dict[str, s
         sys.executable, "-m", "benchmarks.memory", side, settings.shape.name, str(pairs), str(batch),
         str(settings.context or 0), str(settings.answer or 0), settings.device, str(settings.dtype)[6:],
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    env = {**os.environ, **EXACT}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         return {"refused": f"the process ended with {done.returncode}: {done.stderr.strip()[-200:]}"}
     answer: dict[str, str] = json.loads(done.stdout.strip().splitlines()[-1])
