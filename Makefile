@@ -25,10 +25,10 @@ lint: .venv/ready
 	$(BIN)/mypy --strict fspo_bench
 
 data-cards: .venv/ready
-	$(BIN)/python -m fspo_bench.datacard tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
+	$(BIN)/python -m fspo_bench.evaluate.datacard tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
 
 judge: .venv/ready
-	$(BIN)/python -m fspo_bench.judge tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
+	$(BIN)/python -m fspo_bench.evaluate.judge tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
 
 clean:
 	rm -rf .venv

@@ -5,7 +5,7 @@ fspo-bench run --method base --task roleplay
 
 from dataclasses import dataclass
 
-from fspo_bench.prompts import Context, Seen
+from fspo_bench.lm.prompts import Context, Seen
 
 SEES = ()
 

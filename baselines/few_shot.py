@@ -5,7 +5,7 @@ fspo-bench run --method few_shot --task roleplay
 
 from dataclasses import dataclass
 
-from fspo_bench.prompts import Context, Seen, shots_context
+from fspo_bench.lm.prompts import Context, Seen, shots_context
 
 SEES = ("shots",)
 

@@ -5,7 +5,7 @@ fspo-bench run --method oracle --task roleplay
 
 from dataclasses import dataclass
 
-from fspo_bench.prompts import Context, Seen, description_context
+from fspo_bench.lm.prompts import Context, Seen, description_context
 
 SEES = ("description",)
 

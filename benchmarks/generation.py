@@ -13,7 +13,7 @@ from benchmarks.measure import alternate, seconds_of
 from benchmarks.report import Row, aborted, timed
 from benchmarks.shapes import FIRST_ID, PAD
 from benchmarks.sides import Settings
-from fspo_bench.generate import Asked, generate
+from fspo_bench.lm.generate import Asked, generate
 
 QUESTIONS, NEW_TOKENS = 8, 64
 

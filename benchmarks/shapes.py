@@ -10,8 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.floors import Geometry
-from fspo_bench.shared_context import Branch
-from fspo_bench.train import Encoded
+from fspo_bench.lm.shared_context import Branch
+from fspo_bench.lm.train import Encoded
 
 PAD, FIRST_ID = 0, 3
 QUESTION = (12, 20)

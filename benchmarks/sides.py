@@ -13,9 +13,9 @@ from benchmarks.floors import Rates, measure_rates
 from benchmarks.measure import Unequal
 from benchmarks.shapes import Shape, made_episode, made_model, made_reference, tree
 from benchmarks.trl_side import TrlSide
-from fspo_bench.losses import dpo, log_ratio_margin
-from fspo_bench.shared_context import backward_through_context, score
-from fspo_bench.train import Encoded
+from fspo_bench.lm.losses import dpo, log_ratio_margin
+from fspo_bench.lm.shared_context import backward_through_context, score
+from fspo_bench.lm.train import Encoded
 
 BETA = 0.1
 CHUNK = 2  # rows: one pair

@@ -10,15 +10,15 @@ import torch
 from transformers import LlamaForCausalLM
 
 from benchmarks.shapes import FIRST_ID, SHAPES, made_episode, made_model
-from fspo_bench.generate import Asked, generate
-from fspo_bench.shared_context import (
+from fspo_bench.lm.generate import Asked, generate
+from fspo_bench.lm.shared_context import (
     _pack,
     backward_through_context,
     read_prefix,
     score,
     score_branches,
 )
-from fspo_bench.train import Encoded
+from fspo_bench.lm.train import Encoded
 
 pytest.importorskip("pytest_benchmark")
 PAIRS = 4

@@ -18,9 +18,9 @@ from benchmarks.report import Row, aborted, skipped, timed
 from benchmarks.shapes import tree
 from benchmarks.sides import CHUNK, OurSide, Paired, Settings
 from benchmarks.trl_side import MISSING, TrlSide, has_trl, saved_bytes
-from fspo_bench.policy import Policy
+from fspo_bench.lm.policy import Policy
+from fspo_bench.lm.train import reference_logprobs
 from fspo_bench.store import Store
-from fspo_bench.train import reference_logprobs
 
 AT_ONCE_SLACK, TILES = 1.25, 3 << 30  # the comparator's head works in tiles of up to half a GB, several alive
 LARGEST_CHUNK = 24  # the package's default

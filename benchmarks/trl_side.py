@@ -16,7 +16,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from benchmarks.shapes import PAD
-from fspo_bench.train import Encoded
+from fspo_bench.lm.train import Encoded
 
 MISSING = "trl is not installed (pip install 'fspo-bench[bench]')"
 

@@ -144,10 +144,10 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
 def _run(arguments: argparse.Namespace) -> None:
     from dataclasses import replace
 
+    from fspo_bench.data.sources import open_task, option_names
     from fspo_bench.method import open_methods
     from fspo_bench.packs import find_methods, find_tasks, packs, resolve
     from fspo_bench.presets import preset
-    from fspo_bench.sources import open_task, option_names
 
     where = packs(arguments.pack)
     chosen = preset(arguments.preset)
@@ -187,7 +187,7 @@ def _run(arguments: argparse.Namespace) -> None:
         dumped = [record.model_dump() for record in records]
         print(json.dumps(dumped[0] if len(dumped) == 1 else dumped, indent=2))
     else:
-        from fspo_bench.report import table
+        from fspo_bench.evaluate.report import table
 
         print(table(records))
 
@@ -211,8 +211,8 @@ def _init(given: str | None, task: str, method: str) -> Path | None:
 
 
 def _new_task(arguments: argparse.Namespace) -> None:
-    from fspo_bench.new_task import new_task
-    from fspo_bench.preference_files import Columns
+    from fspo_bench.data.new_task import new_task
+    from fspo_bench.data.preference_files import Columns
 
     columns = Columns(arguments.user, arguments.prompt, arguments.chosen, arguments.rejected)
     report = new_task(
@@ -284,8 +284,8 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> None:
+    from fspo_bench.data.sources import open_task, source_of
     from fspo_bench.packs import find_tasks, packs, resolve
-    from fspo_bench.sources import open_task, source_of
     from fspo_bench.validate import validate
 
     tasks = find_tasks(packs(arguments.pack))

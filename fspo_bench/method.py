@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from fspo_bench.data.tasks import Preference, User
 from fspo_bench.errors import UserError, did_you_mean
+from fspo_bench.lm.prompts import Context, Seen
 from fspo_bench.packs import Found, load_method
 from fspo_bench.presets import Preset
-from fspo_bench.prompts import Context, Seen
 from fspo_bench.settings import names_of, replaced
 from fspo_bench.store import digest, file_sha256
-from fspo_bench.tasks import Preference, User
 
 PARTS = ("shots", "description")
 
@@ -59,7 +59,7 @@ class Method:
         if not isinstance(context, Context):
             raise UserError(
                 f"{self.module.__file__}: context() returned {type(context).__name__}, "
-                "needs a fspo_bench.prompts.Context"
+                "needs a fspo_bench.lm.prompts.Context"
             )
         return context
 

@@ -17,21 +17,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fspo_bench.data.tasks import Episode, Task
 from fspo_bench.errors import UserError
-from fspo_bench.judge import NAME as JUDGE
-from fspo_bench.judge import WARN_BELOW, Card, Judge, card, judge_key, open_judge
+from fspo_bench.evaluate.judge import NAME as JUDGE
+from fspo_bench.evaluate.judge import WARN_BELOW, Card, Judge, card, judge_key, open_judge
+from fspo_bench.evaluate.metrics import Answered, Ranked, half, measure
+from fspo_bench.evaluate.population import longest, surface_model
+from fspo_bench.evaluate.results import JudgeRecord, Metrics, Record, read_record
+from fspo_bench.lm.outputs import answers
+from fspo_bench.lm.policy import Policy
+from fspo_bench.lm.prompts import Context, PromptEncoder
+from fspo_bench.lm.train import Encoded, Stage, reference_logprobs, train_stage
 from fspo_bench.method import Method
-from fspo_bench.metrics import Answered, Ranked, half, measure
-from fspo_bench.outputs import answers
-from fspo_bench.policy import Policy
-from fspo_bench.population import longest, surface_model
 from fspo_bench.presets import Preset
 from fspo_bench.progress import say, track
-from fspo_bench.prompts import Context, PromptEncoder
-from fspo_bench.results import JudgeRecord, Metrics, Record, read_record
 from fspo_bench.store import Store, canonical, digest, write_atomic
-from fspo_bench.tasks import Episode, Task
-from fspo_bench.train import Encoded, Stage, reference_logprobs, train_stage
 
 EVALUATION_SEED = 0  # test episodes are the same for every method and training seed
 VERSION = 3  # raise when the same spec can give another number
@@ -127,7 +127,7 @@ def _spec(request: Request, policy: Policy, judge: str | None) -> dict[str, Any]
 
 
 def _folder_key(folder: Path) -> str:
-    from fspo_bench.policy import weights_fingerprint
+    from fspo_bench.lm.policy import weights_fingerprint
 
     return weights_fingerprint(folder)
 

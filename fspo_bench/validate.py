@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fspo_bench.data.tasks import Episode, Task
+from fspo_bench.data.texts import plain
 from fspo_bench.errors import UserError, did_you_mean
-from fspo_bench.tasks import Episode, Task
-from fspo_bench.texts import plain
 
 
 def validate(task: Task, shots: int, model: str | None = None) -> dict[str, int]:
@@ -50,8 +50,8 @@ def _token_lengths(task: Task, episodes: Sequence[Episode], model: str) -> dict[
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    from fspo_bench.models import model_dir
-    from fspo_bench.prompts import PromptEncoder, Seen, shots_context
+    from fspo_bench.lm.models import model_dir
+    from fspo_bench.lm.prompts import PromptEncoder, Seen, shots_context
 
     folder = model_dir(model)
     encoder = PromptEncoder(AutoTokenizer.from_pretrained(folder), task.spec.instruction)

@@ -17,9 +17,9 @@ question, AdamW and LoRA unless the preset is `paper`.
 
 from dataclasses import dataclass
 
+from fspo_bench.lm.prompts import Context, Seen, shots_context
+from fspo_bench.lm.train import Stage
 from fspo_bench.presets import Preset
-from fspo_bench.prompts import Context, Seen, shots_context
-from fspo_bench.train import Stage
 
 SEES = ("shots",)
 

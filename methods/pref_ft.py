@@ -12,9 +12,9 @@ the loss is a mean over tokens, then over the answers behind one context.
 
 from dataclasses import dataclass
 
+from fspo_bench.lm.prompts import Context, Seen, shots_context
+from fspo_bench.lm.train import Stage
 from fspo_bench.presets import Preset
-from fspo_bench.prompts import Context, Seen, shots_context
-from fspo_bench.train import Stage
 
 SEES = ("shots",)
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fspo_bench.results import JudgeRecord, Metric, Metrics, Record
+from fspo_bench.evaluate.results import JudgeRecord, Metric, Metrics, Record
 from tests.conftest import write_rows
 
 DROP = object()

@@ -28,11 +28,11 @@ from benchmarks.measure import Side, Turns, Unequal, alternate, median_interval
 from benchmarks.report import BEGIN, END, Row, aborted, table, timed, write
 from benchmarks.shapes import SHAPES, made_episode, made_model, tree
 from benchmarks.sides import CHUNK, OurSide, Paired, Settings
-from fspo_bench.generate import Asked, generate
-from fspo_bench.policy import Policy
-from fspo_bench.shared_context import score
+from fspo_bench.lm.generate import Asked, generate
+from fspo_bench.lm.policy import Policy
+from fspo_bench.lm.shared_context import score
+from fspo_bench.lm.train import Encoded, reference_logprobs
 from fspo_bench.store import Store
-from fspo_bench.train import Encoded, reference_logprobs
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = Geometry(layers=2, hidden=4, heads=2, kv_heads=1, head_dim=2, ffn=6, vocab=10)

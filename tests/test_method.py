@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from fspo_bench.data.tasks import Preference, User
 from fspo_bench.errors import UserError
+from fspo_bench.lm.prompts import Context
 from fspo_bench.method import Method, open_methods
 from fspo_bench.packs import find_methods, packs, resolve
 from fspo_bench.presets import PRESETS, Preset, preset
-from fspo_bench.prompts import Context
-from fspo_bench.tasks import Preference, User
 
 TINY = PRESETS["tiny"]
 USER = User(user_id="u", split="test", description="the secret description", traits={"secret": 1.0})
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fspo_bench.prompts import Context
+from fspo_bench.lm.prompts import Context
 
 SEES = {sees}
 

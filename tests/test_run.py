@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fspo_bench.judge as judge_module
+import fspo_bench.evaluate.judge as judge_module
 from fspo_bench.cli import main
+from fspo_bench.evaluate.results import Record, read_record
 from fspo_bench.packs import builtin_root, find_methods, packs
-from fspo_bench.results import Record, read_record
 
 METHODS = [found.name for found in find_methods(packs())]
 
@@ -87,9 +87,9 @@ def test_a_second_run_does_no_model_work(
         raise AssertionError("model work on a finished run")
 
     for name in (
-        "fspo_bench.generate.generate",
-        "fspo_bench.train.backward_through_context",
-        "fspo_bench.train.score",
+        "fspo_bench.lm.generate.generate",
+        "fspo_bench.lm.train.backward_through_context",
+        "fspo_bench.lm.train.score",
     ):
         monkeypatch.setattr(name, forbidden)
     capsys.readouterr()
@@ -99,12 +99,12 @@ def test_a_second_run_does_no_model_work(
 
 # One target a stage: where the run is killed, and at which call of it.
 KILLS = [
-    ("fspo_bench.generate.generate", 1),
-    ("fspo_bench.train.backward_through_context", 2),
-    ("fspo_bench.train.score", 1),
-    ("fspo_bench.train.backward_through_context", 4),
-    ("fspo_bench.generate.generate", 2),
-    ("fspo_bench.train.score", 7),
+    ("fspo_bench.lm.generate.generate", 1),
+    ("fspo_bench.lm.train.backward_through_context", 2),
+    ("fspo_bench.lm.train.score", 1),
+    ("fspo_bench.lm.train.backward_through_context", 4),
+    ("fspo_bench.lm.generate.generate", 2),
+    ("fspo_bench.lm.train.score", 7),
     ("fspo_bench.run.card", 1),
     ("fspo_bench.run.write_atomic", 2),
     ("fspo_bench.run.write_atomic", 4),
@@ -150,7 +150,7 @@ def _forget(home: Path, tmp_path: Path) -> None:
 
 
 def _counted_generate(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    import fspo_bench.generate as module
+    import fspo_bench.lm.generate as module
 
     original, finished = module.generate, []
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from fspo_bench.data.sources import source_of
+from fspo_bench.data.task_files import load_task
 from fspo_bench.errors import UserError
 from fspo_bench.packs import find_tasks, packs
-from fspo_bench.sources import source_of
-from fspo_bench.task_files import load_task
 from fspo_bench.validate import validate
 from tests.conftest import write_rows, write_task
 from tests.made import edit, levels_task, rated_task, rows_of

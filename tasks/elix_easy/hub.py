@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fspo_bench.paper_data import SCORED, paper_rows, scored
-from fspo_bench.tasks import Rows
+from fspo_bench.data.paper_data import SCORED, paper_rows, scored
+from fspo_bench.data.tasks import Rows
 
 HUB_ID = "Asap7772/elix_generations_gpt4omini_pref"
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fspo_bench.data.hub import OneSplit, find_files, hub_rows
+from fspo_bench.data.tasks import PreferenceRow, Question, Rows, Split, User
+from fspo_bench.data.texts import plain
 from fspo_bench.errors import UserError
-from fspo_bench.hub import OneSplit, find_files, hub_rows
-from fspo_bench.tasks import PreferenceRow, Question, Rows, Split, User
-from fspo_bench.texts import plain
 
 HUB_ID = "HannahRoseKirk/prism-alignment"
 OFFICIAL = (1_500, 8_011, 68_371)  # people, conversations, answers

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fspo_bench.paper_data import ROLEPLAY, as_published, paper_rows, roleplayed
-from fspo_bench.tasks import Rows
+from fspo_bench.data.paper_data import ROLEPLAY, as_published, paper_rows, roleplayed
+from fspo_bench.data.tasks import Rows
 
 HUB_ID = "sher222/persona-iterative-responses"
 

@@ -1,0 +1,1 @@
+"""Judging, metrics, statistics, records and tables."""

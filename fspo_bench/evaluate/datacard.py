@@ -1,0 +1,196 @@
+"""The figures of a task's data card, measured: `python -m fspo_bench.evaluate.datacard tasks/NAME`.
+
+They say whether the task is personal, learnable and not a length game. The block between the
+`figures` marks of the task's README.md is replaced by what was measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fspo_bench.data.task_files import load_task
+from fspo_bench.data.tasks import Answer, Task, User
+from fspo_bench.errors import UserError
+from fspo_bench.evaluate.judge import card, open_judge
+from fspo_bench.evaluate.stats import Estimate, clustered_mean
+from fspo_bench.lm.models import model_dir
+from fspo_bench.progress import say
+from fspo_bench.store import Store, write_atomic
+
+Array = NDArray[np.float64]
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+CERTAINTY = 1.5  # how firmly the ideal observer takes a label: sigmoid(1.5 x margin)
+
+
+def figures(task: Task, store: Store) -> list[tuple[str, str]]:
+    """(what, value) rows of the card."""
+    users, questions = [u.split for u in task.users.values()], [q.split for q in task.questions.values()]
+    rows = [("users (train / test / judge)", _split_counts(users))]
+    if seen := users.count("seen"):
+        rows = [("users (trained on and tested, new in the test)", f"{seen} / {users.count('test')}")]
+    rows += [("questions (train / test / judge)", _split_counts(questions))]
+    views = [a for a in task.answers.values() if not a.weak]
+    words = [len(a.text.split()) for a in views]
+    rows += [
+        ("answers: views, weak", f"{len(views):,}, {len(task.answers) - len(views):,}"),
+        ("words a view (mean, shortest, longest)", f"{np.mean(words):.1f}, {min(words)}, {max(words)}"),
+        ("labelled preferences of train and test questions", f"{_reachable(task):,}"),
+        ("share of drawn pairs that hold a weak answer", f"{100 * task.spec.weak_share:.0f}%"),
+    ]
+    similar = _similarities(task)
+    rows += [
+        (
+            "similarity of views to one question (mean, median)",
+            f"{similar.mean():.2f}, {np.median(similar):.2f}",
+        )
+    ]
+    rows += [("longer view wins", _percent(_longer_wins(task)))]
+    for shots in (4, 8):
+        rows += [(f"ideal observer, {shots} shots", _percent(ideal_observer(task, shots)))]
+    rows += [("best population-only predictor", _percent(population_predictor(task)))]
+    if task.questions_of("judge"):
+        measured = card(open_judge(task, store))
+        rows += [
+            ("offline judge, two real views", _percent(measured.views)),
+            ("offline judge, one answer weak", _percent(measured.with_weak)),
+        ]
+    return rows
+
+
+def _split_counts(splits: Sequence[str]) -> str:
+    return " / ".join(f"{splits.count(s):,}" for s in ("train", "test", "judge"))
+
+
+def _percent(e: Estimate) -> str:
+    counts = f"{e.n_users} users, {e.n_questions} questions, {e.n:,} pairs"
+    return f"{e.value:.1f}% [{e.low:.1f}, {e.high:.1f}] ({counts})"
+
+
+def _pairs(task: Task, splits: Sequence[str], weak: bool = False) -> Iterator[tuple[Answer, Answer]]:
+    for question in task.questions.values():
+        if question.split in splits:
+            for a, b in itertools.combinations(task.answers_to[question.question_id], 2):
+                if weak or not (a.weak or b.weak):
+                    yield a, b
+
+
+def _margins(task: Task, users: Sequence[User], pairs: Sequence[tuple[Answer, Answer]]) -> Array:
+    """Utility of the first minus the second answer: (users, pairs)."""
+    answers = list({a.answer_id: a for pair in pairs for a in pair}.values())
+    worth = np.array([[task.utility(user, a) for a in answers] for user in users])
+    column = {a.answer_id: n for n, a in enumerate(answers)}
+    margins: Array = (
+        worth[:, [column[a.answer_id] for a, _ in pairs]] - worth[:, [column[b.answer_id] for _, b in pairs]]
+    )
+    return margins
+
+
+def _labels(task: Task, margins: Array) -> Array:
+    """1 where the first answer is preferred, -1 where the second is, 0 where under-determined."""
+    return np.where(np.abs(margins) >= task.least_margin, np.sign(margins), 0.0)
+
+
+def _reachable(task: Task) -> int:
+    pairs = list(_pairs(task, ("train", "test"), weak=True))
+    everyone = [u for u in task.users.values() if u.split != "judge"]
+    return int(np.count_nonzero(_labels(task, _margins(task, everyone, pairs))))
+
+
+def _similarities(task: Task) -> Array:
+    """Cosine of the sentence embeddings of every two views to one question."""
+    from sentence_transformers import SentenceTransformer
+
+    say("data card: embedding the views")
+    views = [a for a in task.answers.values() if not a.weak]
+    embedder = SentenceTransformer(str(model_dir("minilm-l6")), device="cpu")
+    vectors = embedder.encode([a.text for a in views], normalize_embeddings=True)
+    row = {a.answer_id: v for a, v in zip(views, vectors, strict=True)}
+    pairs = _pairs(task, ("train", "test", "judge"))
+    return np.array([float(row[a.answer_id] @ row[b.answer_id]) for a, b in pairs])
+
+
+def _longer_wins(task: Task) -> Estimate:
+    """How often the longer of two views is the preferred one (test users, all method questions)."""
+    pairs = [(a, b) for a, b in _pairs(task, ("train", "test")) if len(a.text) != len(b.text)]
+    margins = _margins(task, task.users_of("test"), pairs)
+    longer = np.array([len(a.text) > len(b.text) for a, b in pairs])
+    return _share(task, pairs, margins, (margins > 0) == longer)
+
+
+def population_predictor(task: Task) -> Estimate:
+    """The majority of train users' labels on the very pair, asked about test users and questions."""
+    pairs = list(_pairs(task, ("test",)))
+    train = _margins(task, task.users_of("train"), pairs)
+    majority = _labels(task, train).sum(0) >= 0
+    margins = _margins(task, task.users_of("test"), pairs)
+    return _share(task, pairs, margins, (margins > 0) == majority)
+
+
+def ideal_observer(task: Task, shots: int, seed: int = 0) -> Estimate:
+    """An observer that sees true loadings, the train users' traits as its prior, and N shots of a user.
+
+    It weighs each train user's traits by how well they explain the shots (views only), and predicts
+    the test user's labels on test questions from the weighted mean.
+    """
+    rng = np.random.default_rng(seed)
+    prior, truth = task.users_of("train"), task.users_of("test")
+    asked = list(_pairs(task, ("test",)))
+    support = list(_pairs(task, ("train",)))
+    by_question: dict[str, list[int]] = {}
+    for n, (a, _) in enumerate(support):
+        by_question.setdefault(a.question_id, []).append(n)
+    prior_margins, true_margins = _margins(task, prior, support), _margins(task, truth, support)
+    asked_prior, asked_true = _margins(task, prior, asked), _margins(task, truth, asked)
+    labels, right = _labels(task, true_margins), np.zeros(asked_true.shape, dtype=bool)
+    for user in range(len(truth)):
+        seen: list[int] = []
+        for question in rng.permutation(list(by_question)):
+            pair = int(rng.choice(by_question[question]))
+            if labels[user, pair]:
+                seen.append(pair)
+            if len(seen) == shots:
+                break
+        agreement = prior_margins[:, seen] * labels[user, seen]
+        log_weight = -np.logaddexp(0, -CERTAINTY * agreement).sum(1)
+        weight = np.exp(log_weight - log_weight.max())
+        right[user] = (weight @ asked_prior > 0) == (asked_true[user] > 0)
+    return _share(task, asked, asked_true, right)
+
+
+def _share(
+    task: Task, pairs: Sequence[tuple[Answer, Answer]], margins: Array, right: NDArray[np.bool_]
+) -> Estimate:
+    """Share right among determined pairs, clustered by user."""
+    users, columns = np.nonzero(_labels(task, margins))
+    questions = np.array([a.question_id for a, _ in pairs])
+    return clustered_mean(right[users, columns], users, questions[columns])
+
+
+def markdown(rows: Sequence[tuple[str, str]]) -> str:
+    """The rows as a table."""
+    return "\n".join(["| figure | value |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)])
+
+
+def main(folders: Sequence[str]) -> int:
+    """Measure each task, print its table and put it into its README.md."""
+    for name in folders:
+        folder = Path(name)
+        block = markdown(figures(load_task(folder), Store()))
+        print(block)
+        readme = folder / "README.md"
+        text = readme.read_text(encoding="utf-8")
+        if BEGIN not in text or END not in text:
+            raise UserError(f"{readme}: has no '{BEGIN}' and '{END}' to put the figures between")
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+        write_atomic(readme, f"{before}{BEGIN}\n{block}\n{END}{after}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""The table a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fspo_bench.evaluate.results import Metric, Record
+
+HEADINGS = (
+    "method", "win rate vs base", "corrected", "personal gain", "own vs other", "preference acc.",
+    "users", "questions", "length", "copied", "seconds",
+)  # fmt: skip
+
+
+def table(records: Sequence[Record]) -> str:
+    """One block a task: a row for each record, then the judge and what to know about the numbers."""
+    blocks = []
+    for task in dict.fromkeys(r.task for r in records):
+        of_task = [r for r in records if r.task == task]
+        rows = [HEADINGS, *(_row(r) for r in of_task)]
+        widths = [max(len(row[c]) for row in rows) for c in range(len(HEADINGS))]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        lines.insert(1, "  ".join("-" * w for w in widths))
+        first = of_task[0]
+        title = f"{task}  (model {first.model}, preset {first.preset}, seed {first.seed})"
+        blocks.append("\n".join([title, *lines, "", *_footnotes(of_task)]))
+    return "\n\n".join(blocks)
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    m = record.metrics
+    shown = m.win_rate or m.preference_accuracy
+    return (
+        record.method if record.complete else f"{record.method} (partial)",
+        _metric(m.win_rate),
+        _metric(m.win_rate_corrected),
+        _metric(m.personal_gain, signed=True),
+        _metric(m.own_vs_wrong_user),
+        _metric(m.preference_accuracy),
+        str(shown.n_users),
+        str(shown.n_questions),
+        f"{m.length_ratio:.2f}x",
+        f"{m.copy_rate:.0f}%",
+        f"{record.seconds:.0f}",
+    )
+
+
+def _metric(metric: Metric | None, signed: bool = False) -> str:
+    if metric is None:
+        return "-"
+    value = f"{metric.value:+.1f}" if signed else f"{metric.value:.1f}"
+    return f"{value} [{metric.ci95[0]:.1f}, {metric.ci95[1]:.1f}]" if metric.ci95 else value
+
+
+def _footnotes(records: Sequence[Record]) -> list[str]:
+    lines = ["Percent, with 95% intervals clustered by user. base is 50.0 by definition."]
+    if judge := records[0].judge:
+        low, high = judge.ci95
+        lines.append(
+            f"judge {judge.name}: right on {judge.accuracy:.1f}% [{low:.1f}, {high:.1f}] of unseen labels "
+            f"between two real views (longest answer {judge.longest_answer:.1f}%, coin {judge.coin:.1f}%), "
+            f"{judge.accuracy_with_weak:.1f}% where one is weak, {judge.accuracy_all:.1f}% of all; "
+            "'corrected' takes the errors of all out."
+        )
+    m = records[0].metrics
+    lines.append(
+        "preference accuracy of predictors that know no user: "
+        f"longest answer {_metric(m.longest_answer)}, surface features {_metric(m.population_model)}"
+    )
+    for record in records:
+        for name, group in record.metrics.groups.items():
+            n = (group.win_rate or group.preference_accuracy).n_users
+            lines.append(
+                f"{record.method}, {name} (n={n}): win rate {_metric(group.win_rate)}, personal gain "
+                f"{_metric(group.personal_gain, signed=True)}, accuracy {_metric(group.preference_accuracy)}"
+            )
+    for record in records:
+        lines += [f"{record.method}: {note}" for note in record.notes]
+    return lines

@@ -1,0 +1,111 @@
+"""The record of a run: `result.json`, written last, so that its existence means completeness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fspo_bench.errors import UserError
+from fspo_bench.evaluate.stats import Estimate
+
+FORMAT = "fspo-bench/result/1"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Metric(_Part):
+    """A rate in percent with its 95% interval (null where one user leaves no interval)."""
+
+    value: float
+    ci95: tuple[float, float] | None
+    n_users: int
+    n_questions: int
+    n: int
+
+    @classmethod
+    def of(cls, e: Estimate) -> Metric:
+        interval = None if e.low != e.low else (round(e.low, 2), round(e.high, 2))  # NaN: one user
+        return cls(
+            value=round(e.value, 2), ci95=interval, n_users=e.n_users, n_questions=e.n_questions, n=e.n
+        )
+
+
+class JudgeRecord(_Part):
+    """Who judged, and how often it is right about labels it has never seen (percent)."""
+
+    name: str
+    accuracy: float
+    ci95: tuple[float, float]
+    accuracy_with_weak: float
+    accuracy_all: float
+    longest_answer: float
+    coin: float
+    key: str
+
+
+class GroupMetrics(_Part):
+    """The same for a part of the users."""
+
+    win_rate: Metric | None
+    personal_gain: Metric | None
+    preference_accuracy: Metric
+
+
+class Metrics(_Part):
+    """What was measured. A null says why in `notes`.
+
+    `personal_gain` is in win rate, or in preference accuracy for a task without a judge.
+    `own_vs_wrong_user` sets the two answers against each other: it sees what `personal_gain` cannot where
+    both beat `base`.
+    `longest_answer` and `population_model` rank the pairs of `preference_accuracy` and know no user.
+    """
+
+    win_rate: Metric | None
+    win_rate_corrected: Metric | None
+    personal_gain: Metric | None
+    own_vs_wrong_user: Metric | None
+    preference_accuracy: Metric
+    length_ratio: float
+    copy_rate: float
+    longest_answer: Metric
+    population_model: Metric
+    groups: dict[str, GroupMetrics] = {}
+
+
+class Record(_Part):
+    """One run. Rates are percent; intervals are 95%, clustered by user."""
+
+    task: str
+    method: str
+    model: str
+    preset: str
+    seed: int
+    complete: bool
+    judge: JudgeRecord | None
+    metrics: Metrics
+    seconds: float
+    format: str = FORMAT
+    id: str
+    notes: list[str]
+    stages: dict[str, float]
+    spec: dict[str, Any]
+    environment: dict[str, str]
+    command: str
+
+
+def read_record(file: Path) -> Record:
+    """A finished run's record."""
+    try:
+        return Record.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError:
+        raise UserError(f"{file}: not a record of this version ({FORMAT}); move the folder away") from None
+
+
+def json_schema() -> str:
+    """The record's JSON Schema, as published in docs/result.schema.json."""
+    return json.dumps(Record.model_json_schema(), indent=2) + "\n"

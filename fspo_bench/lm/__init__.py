@@ -1,0 +1,1 @@
+"""The language model: prompts, the shared-context step, training, generation."""

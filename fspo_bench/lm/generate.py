@@ -1,0 +1,101 @@
+"""Greedy generation behind shared prefixes: a context is read once for all of its questions.
+
+Several users' questions decode together, each row behind its own user's prefix. Rows are padded on
+the right only and padding is hidden from every later query, so the tokens are those of plain
+one-by-one decoding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from fspo_bench.lm.exactness import require_within_window
+from fspo_bench.lm.onednn import onednn_linears
+from fspo_bench.lm.shared_context import Rows, branches_attend, causal_lm, read_prefix
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One context and the questions behind it, as token ids."""
+
+    prefix: tuple[int, ...]
+    questions: tuple[tuple[int, ...], ...]
+
+
+@torch.no_grad()
+def generate(
+    model: torch.nn.Module, asked: Sequence[Asked], end: int, max_new_tokens: int, no_repeat: int = 0
+) -> list[list[int]]:
+    """New token ids for every question of every context in turn, without the end token.
+
+    With `no_repeat` = n > 0 no answer holds the same n tokens in a row twice (small models loop).
+    """
+    lm = causal_lm(model)
+    with onednn_linears(lm, decoding=True):
+        prefixes = Rows([(read_prefix(model, a.prefix), len(a.questions)) for a in asked])
+        with branches_attend(lm):
+            return _decode(lm, prefixes, asked, end, max_new_tokens, no_repeat)
+
+
+def _decode(
+    lm: PreTrainedModel, prefixes: Rows, asked: Sequence[Asked], end: int, max_new_tokens: int, no_repeat: int
+) -> list[list[int]]:
+    decoder, head = lm.get_decoder(), lm.get_output_embeddings()
+    questions = [q for a in asked for q in a.questions]
+    device = lm.get_input_embeddings().weight.device
+    starts = torch.tensor([len(a.prefix) for a in asked for _ in a.questions], device=device)
+    lengths = torch.tensor([len(q) for q in questions], device=device)
+    width = int(lengths.max())
+    require_within_window(lm, int((starts + lengths).max()) + max_new_tokens)
+    ids = torch.tensor([q + (end,) * (width - len(q)) for q in questions], device=device)
+    positions = starts[:, None] + torch.arange(width, device=device)
+    visible = torch.arange(width, device=device) < lengths[:, None]
+    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+    unseen = ~causal.expand(len(questions), 1, -1, -1)
+    own = DynamicCache()
+    last = lengths - 1
+    written: list[list[int]] = [[] for _ in questions]
+    unfinished = set(range(len(questions)))
+    for step in range(max_new_tokens):
+        hidden = decoder(
+            input_ids=ids, position_ids=positions, past_key_values=own, use_cache=True,
+            shared_prefix=prefixes, own_unseen=unseen,
+        ).last_hidden_state  # fmt: skip
+        logits = head(hidden[torch.arange(len(questions), device=device), last])
+        for row in unfinished if no_repeat else ():
+            logits[row, _would_repeat(written[row], no_repeat)] = float("-inf")
+        token = logits.argmax(-1)
+        for row in list(unfinished):
+            if int(token[row]) == end:
+                unfinished.remove(row)
+            else:
+                written[row].append(int(token[row]))
+        if not unfinished:
+            break
+        visible = torch.cat([visible, torch.ones_like(visible[:, :1])], 1)
+        ids, unseen, last = token[:, None], ~visible[:, None, None, :], torch.zeros_like(last)
+        positions = (starts + lengths + step)[:, None]
+    return written
+
+
+def _would_repeat(ids: Sequence[int], n: int) -> list[int]:
+    """Tokens that would complete an n-gram that `ids` already holds."""
+    tail = tuple(ids[len(ids) - n + 1 :]) if n > 1 else ()
+    return [ids[k + n - 1] for k in range(len(ids) - n + 1) if tuple(ids[k : k + n - 1]) == tail]
+
+
+def first_answer(text: str) -> str:
+    """The text under the first heading or before it: a model may go on with examples of its own."""
+    parts = [part.strip() for part in re.split(r"(?m)^\s*#+ .*$", text)]
+    return next((part for part in parts if part), "")
+
+
+def whole_sentences(text: str) -> str:
+    """Drop a last sentence that the token limit cut off, if at least one whole one stands before it."""
+    ends = list(re.finditer(r"[.!?][\"')\]]*(?=\s|$)", text))
+    return text[: ends[-1].end()] if ends else text

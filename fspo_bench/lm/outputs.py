@@ -1,0 +1,70 @@
+"""Answers of a policy, from the store where known, and what can be measured on them without a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from fspo_bench.data.tasks import Preference
+from fspo_bench.lm.policy import Policy
+from fspo_bench.lm.prompts import Context, PromptEncoder
+from fspo_bench.progress import track
+from fspo_bench.store import Store, digest
+
+VERSION = 1  # raise when decoding changes
+ROWS = 48  # answers that decode together
+NO_REPEAT = 3  # for every method and base alike: no three tokens in a row twice
+
+Question = tuple[Context, str]  # context, prompt
+
+
+def answers(
+    policy: Policy,
+    encoder: PromptEncoder,
+    asked: Sequence[Question],
+    max_new_tokens: int,
+    store: Store,
+    label: str,
+) -> dict[Question, str]:
+    """Greedy answers to all questions, whole sentences only; each context is read once a batch."""
+    from fspo_bench.lm.generate import Asked, first_answer, generate, whole_sentences
+
+    encoded = {q: (encoder.prefix(q[0]), encoder.question(q[1])) for q in dict.fromkeys(asked)}
+    keys = {
+        q: digest(["generate", VERSION, policy.key, *ids, max_new_tokens, NO_REPEAT])
+        for q, ids in encoded.items()
+    }
+    written = {q: store.get(key) for q, key in keys.items()}
+    missing = sorted((q for q, ids in written.items() if ids is None), key=lambda q: q[0])
+    for batch in track([missing[i : i + ROWS] for i in range(0, len(missing), ROWS)], label):
+        groups = [list(group) for _, group in groupby(batch, key=lambda q: q[0])]
+        jobs = [Asked(encoded[group[0]][0], tuple(encoded[q][1] for q in group)) for group in groups]
+        new = generate(policy.model, jobs, encoder.end, max_new_tokens, NO_REPEAT)
+        for question, ids in zip(batch, new, strict=True):
+            written[question] = ids
+            store.put(keys[question], ids)
+    return {q: whole_sentences(first_answer(encoder.decode(ids or []))) for q, ids in written.items()}
+
+
+def copied_share(text: str, shots: Sequence[Preference]) -> float:
+    """The longest run of words that a text shares with any shot, as a share of the text's words."""
+    words = text.lower().split()
+    if not words:
+        return 0.0
+    longest = max(
+        (_shared_run(words, s.lower().split()) for p in shots for s in (p.chosen, p.rejected)), default=0
+    )
+    return longest / len(words)
+
+
+def _shared_run(a: Sequence[str], b: Sequence[str]) -> int:
+    """Length of the longest common run of two word lists (dynamic programming over b)."""
+    best, before = 0, [0] * (len(b) + 1)
+    for word in a:
+        now = [0] * (len(b) + 1)
+        for j, other in enumerate(b, 1):
+            if word == other:
+                now[j] = before[j - 1] + 1
+                best = max(best, now[j])
+        before = now
+    return best

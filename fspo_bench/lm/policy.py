@@ -1,0 +1,148 @@
+"""The policy: a causal LM, its tokenizer, and the trainable weights (LoRA by default)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fspo_bench.errors import UserError
+from fspo_bench.lm.models import model_dir
+from fspo_bench.progress import say
+from fspo_bench.store import digest, file_sha256
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+LORA_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """sha256 over every file that decides what the model computes: config, tokenizer, weights."""
+    kinds = (".json", ".safetensors", ".jinja", ".model", ".txt")
+    return digest([[f.name, file_sha256(f)] for f in sorted(folder.iterdir()) if f.suffix in kinds])
+
+
+@dataclass
+class Policy:
+    """Weights are read on first use, so a run whose every result is stored never loads them.
+
+    `state` names what the trainable weights are to be: "" is untouched, else a state made known by
+    `restore` or `trained`. Setting it costs nothing until `model` is asked for.
+    """
+
+    folder: Path
+    fingerprint: str
+    lora_rank: int
+    dtype: str
+    seed: int
+    state: str = ""
+    _in_memory: str = ""
+    _folders: dict[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, name: str, lora_rank: int, dtype: str, seed: int) -> Policy:
+        """A model by name (see `fspo_bench.lm.models`) with untouched trainable weights."""
+        folder = model_dir(name)
+        return cls(folder, digest([weights_fingerprint(folder), dtype]), lora_rank, dtype, seed)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder)
+
+    @cached_property
+    def _model(self) -> torch.nn.Module:
+        import torch
+        from transformers import AutoModelForCausalLM, logging
+
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        say(f"loading {self.folder.name}")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = AutoModelForCausalLM.from_pretrained(
+            self.folder, dtype=getattr(torch, self.dtype), attn_implementation="sdpa"
+        )
+        if self.lora_rank:
+            model = _with_lora(model, self.lora_rank, self.seed)
+        ready: torch.nn.Module = model.to(device).eval()
+        return ready
+
+    @cached_property
+    def _untouched(self) -> dict[str, torch.Tensor]:
+        """The trainable weights before any training."""
+        if self.lora_rank:
+            return {name: p.detach().clone() for name, p in self._model.named_parameters() if p.requires_grad}
+        from safetensors.torch import load_file
+
+        shards = sorted(self.folder.glob("model*.safetensors"))  # large models come in several
+        return {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model with the weights that `state` names."""
+        self._untouched  # noqa: B018  taken before anything can change the weights
+        if self._in_memory != self.state:
+            self._put(self._folders.get(self.state))
+            self._in_memory = self.state
+        return self._model
+
+    @property
+    def key(self) -> str:
+        """Changes whenever the numbers the policy computes can change."""
+        return digest([self.fingerprint, self.state])
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that training changes, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def save(self, folder: Path) -> None:
+        """A folder that peft (LoRA) or transformers (full) loads."""
+        self.model.save_pretrained(folder)  # type: ignore[operator]
+
+    def trained(self, state: str, folder: Path) -> None:
+        """Say that the weights in memory are now `state`, saved in `folder`."""
+        self._folders[state] = folder
+        self.state = self._in_memory = state
+
+    def restore(self, state: str, folder: Path) -> None:
+        """Take on saved weights (read when next needed)."""
+        file = folder / ("adapter_model.safetensors" if self.lora_rank else "model.safetensors")
+        if not file.is_file():
+            raise UserError(f"'{folder}' has no {file.name}; give a folder of trained weights saved by a run")
+        self._folders[state] = folder
+        self.state = state
+
+    def _put(self, folder: Path | None) -> None:
+        from safetensors.torch import load_file
+
+        if not self.lora_rank or folder is None:
+            weights = load_file(folder / "model.safetensors") if folder else self._untouched
+            self._model.load_state_dict(weights, strict=False)
+            return
+        from peft import set_peft_model_state_dict
+
+        weights = load_file(folder / "adapter_model.safetensors")
+        wanted = sorted(tuple(p.shape) for p in self._model.parameters() if p.requires_grad)
+        if wanted != sorted(tuple(w.shape) for w in weights.values()):
+            raise UserError(
+                f"the adapter in '{folder}' does not fit this model (another rank or architecture)"
+            )
+        set_peft_model_state_dict(self._model, weights)
+
+
+def _with_lora(model: torch.nn.Module, rank: int, seed: int) -> torch.nn.Module:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+        torch.manual_seed(seed)
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LORA_MODULES, task_type="CAUSAL_LM")
+        wrapped: torch.nn.Module = get_peft_model(model, config)
+    return wrapped

@@ -1,9 +1,0 @@
-"""The record and its published schema."""
-
-from fspo_bench.packs import builtin_root
-from fspo_bench.results import json_schema
-
-
-def test_the_published_schema_is_the_records() -> None:
-    published = (builtin_root() / "docs" / "result.schema.json").read_text(encoding="utf-8")
-    assert published == json_schema(), "write json_schema() to docs/result.schema.json"
