@@ -154,11 +154,12 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.model:
         chosen = replace(chosen, model=arguments.model)
     settings = _settings(arguments.set)
-    methods = [resolve(name, find_methods(where), "method") for name in arguments.method.split(",")]
+    every = find_methods(where)
+    methods = [resolve(name, every, "method") for name in arguments.method.split(",")]
     folders = [resolve(name, find_tasks(where), "task").path for name in arguments.task.split(",")]
     source = (arguments.source, arguments.data_dir)
     of_tasks = {name for folder in folders for name in option_names(folder, *source)}
-    opened = open_methods(methods, chosen, settings, of_tasks)
+    opened = open_methods(methods, chosen, settings, of_tasks, every)
     tasks = [open_task(folder, *source, settings) for folder in folders]
     plans = [(task, method, its_preset, _init(arguments.init, task.name, method.name))
              for task in tasks for method, its_preset in opened]  # fmt: skip

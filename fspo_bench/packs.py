@@ -124,7 +124,10 @@ def load_module(file: Path, *names: str) -> ModuleType:
 def load_method(found: Found) -> ModuleType:
     """Run a method's file and check what it gives."""
     module = load_module(found.path, found.pack, found.kind, found.name)
-    missing = [part for part in ("SEES", "Config", "context") if not hasattr(module, part)]
+    needed = ["Config"]
+    if not hasattr(module, "CONTROL"):
+        needed += ["SEES", "fit" if hasattr(module, "fit") else "context"]
+    missing = [part for part in needed if not hasattr(module, part)]
     if missing:
         raise UserError(
             f"{found.path} is no method: it lacks {', '.join(missing)} (see docs/adding-a-method.md)"

@@ -44,10 +44,15 @@ class Preset:
     test_pairs: int = 3
     """Held-out pairs of each test user whose likelihoods are compared."""
     chat_template: bool = True
+    candidates: int = 8
+    """K: sampled answers of the untouched model to a question, among which every reward method picks."""
+    reward_steps: int = 1500
+    """Optimiser steps of small reward models on frozen embeddings (GPO, VPL, LoRe)."""
 
     def __post_init__(self) -> None:
         lowest = {"lora_rank": 0, "shots": 1, "queries": 1, "sft_contexts": 1, "contexts": 1, "chunk": 2,
-                  "contexts_per_step": 1, "test_users": 1, "test_questions": 1, "test_pairs": 1}  # fmt: skip
+                  "contexts_per_step": 1, "test_users": 1, "test_questions": 1, "test_pairs": 1,
+                  "candidates": 1, "reward_steps": 1}  # fmt: skip
         for key, least in lowest.items():
             if getattr(self, key) < least:
                 raise ValueError(f"{key} is {getattr(self, key)}, must be at least {least}")
@@ -65,19 +70,19 @@ PRESETS = {
     for p in (
         Preset(
             "tiny", shots=2, queries=2, sft_contexts=2, contexts=2,
-            test_users=4, test_questions=2, test_pairs=2,
+            test_users=4, test_questions=2, test_pairs=2, candidates=3, reward_steps=20,
         ),
         Preset("cpu"),
         Preset(
             "gpu", show_rejected=True, queries=8, sft_contexts=1000, contexts=5000,
             contexts_per_step=4, dtype="bfloat16", chunk=64,
-            test_users=200, test_questions=12, test_pairs=12,
+            test_users=200, test_questions=12, test_pairs=12, candidates=16, reward_steps=5000,
         ),
         Preset(
             "paper", model="hf/meta-llama/Llama-3.2-3B-Instruct", shots=8, show_rejected=True, queries=1,
             sft_contexts=20000, contexts=20000, contexts_per_step=4, sft_lr=1e-7, lr=1e-6,
             ipo_beta=0.01, lora_rank=0, dtype="bfloat16", chunk=16,
-            test_users=200, test_questions=12, test_pairs=12,
+            test_users=200, test_questions=12, test_pairs=12, candidates=16, reward_steps=5000,
         ),
     )
 }  # fmt: skip

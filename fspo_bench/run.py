@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,17 @@ from fspo_bench.evaluate.judge import WARN_BELOW, Card, Judge, card, judge_key, 
 from fspo_bench.evaluate.metrics import Answered, Ranked, half, measure
 from fspo_bench.evaluate.population import longest, surface_model
 from fspo_bench.evaluate.results import JudgeRecord, Metrics, Record, read_record
+from fspo_bench.lab import Lab, Personal
 from fspo_bench.lm.outputs import answers
 from fspo_bench.lm.policy import Policy
-from fspo_bench.lm.prompts import Context, PromptEncoder
-from fspo_bench.lm.train import Encoded, Stage, reference_logprobs, train_stage
+from fspo_bench.lm.prompts import Context, PromptEncoder, Seen
 from fspo_bench.method import Method
 from fspo_bench.presets import Preset
-from fspo_bench.progress import say, track
+from fspo_bench.progress import say
 from fspo_bench.store import Store, canonical, digest, write_atomic
 
 EVALUATION_SEED = 0  # test episodes are the same for every method and training seed
-VERSION = 3  # raise when the same spec can give another number
+VERSION = 4  # raise when the same spec can give another number
 
 
 @dataclass(frozen=True)
@@ -85,26 +85,48 @@ def run(request: Request, store: Store) -> Record:
     asked = _questions(task, preset, episodes)
     with clock.stage("reference answers"):
         base = _base_answers(policy, encoder, task, asked, store)
-    if request.init:
-        policy.restore(digest(["init", _folder_key(request.init)]), request.init)
-    states = [policy.state]
-    with clock.stage("training"):
-        for number, stage in enumerate(method.stages(preset)):
-            train_stage(policy, stage, _encode_training(request, encoder, stage, number), preset.chunk, store)
-            states.append(policy.state)
-    with clock.stage("answers"):
-        answered = _answer_all(policy, encoder, request, episodes, asked, base, store)
-    with clock.stage("preference accuracy"):
-        ranked = _ranked(policy, encoder, request, episodes, states, store, another=not judged)
     judge = measured = None
     with clock.stage("judge"):
         if judged:
             judge = open_judge(task, store)
             measured = card(judge)
+    lab = _lab(request, policy, encoder, judge, store)
+    with clock.stage("training"):
+        fitted = method.fit(lab)
+    with clock.stage("answers"):
+        answered = _answer_all(fitted, request, episodes, asked, base)
+    with clock.stage("preference accuracy"):
+        ranked = _ranked(fitted, request, episodes, another=not judged)
+    with clock.stage("judge"):
+        if judge:
             _judge_all(judge, task, answered)
-    record = _record(request, spec, folder.name, answered, ranked, judge, measured, clock)
+    record = _record(request, spec, folder.name, answered, ranked, judge, measured, clock, lab)
     _write(folder, answered, record)
     return record
+
+
+def _lab(request: Request, policy: Policy, encoder: PromptEncoder, judge: Judge | None, store: Store) -> Lab:
+    method = request.method
+    if "judge" in method.module.SEES and judge is None:
+        raise UserError(
+            f"method '{method.name}' asks the offline judge, and task {request.task.name} has none"
+        )
+    lab = Lab(
+        policy, encoder, request.preset, store, request.seed, _training_key(request, policy),
+        _task=request.task, _seen=method.seen, _worth=judge.worths if judge else None,
+        _trains_on_descriptions="train_descriptions" in method.module.SEES,
+    )  # fmt: skip
+    if request.init:
+        lab.start = digest(["init", _folder_key(request.init)])
+        policy.restore(lab.start, request.init)
+    return lab
+
+
+def _training_key(request: Request, policy: Policy) -> str:
+    """Everything that may change what a method learns: the run's spec without the budget of the test."""
+    spec = _spec(request, policy, None)
+    spec["preset"] = {k: v for k, v in spec["preset"].items() if not k.startswith("test_")}
+    return digest({k: v for k, v in spec.items() if k not in ("limit", "seed")})
 
 
 def _spec(request: Request, policy: Policy, judge: str | None) -> dict[str, Any]:
@@ -161,23 +183,6 @@ def _base_answers(
     return {q: texts[Context(), task.questions[q].prompt] for q in ids}
 
 
-def encode_episode(encoder: PromptEncoder, context: Context, episode: Episode) -> Encoded:
-    """The episode's tree as token ids."""
-    branches = tuple(
-        encoder.branch(q.prompt, text) for q in episode.queries for text in (q.chosen, q.rejected)
-    )
-    return Encoded(encoder.prefix(context), branches)
-
-
-def _encode_training(request: Request, encoder: PromptEncoder, stage: Stage, number: int) -> list[Encoded]:
-    preset, task = request.preset, request.task
-    seed = 1000 * request.seed + number
-    episodes = task.train_episodes(preset.shots, preset.queries, stage.contexts, seed)
-    return [
-        encode_episode(encoder, request.method.context(task.users[e.user_id], e.shots), e) for e in episodes
-    ]
-
-
 def _wrong_user(episodes: Sequence[Episode], place: int) -> int | None:
     """The place of another test user's episode: the next one round, in their (shuffled) order.
 
@@ -187,78 +192,70 @@ def _wrong_user(episodes: Sequence[Episode], place: int) -> int | None:
     return next((n for n in following if episodes[n].user_id != episodes[place].user_id), None)
 
 
+def _shown(request: Request, episodes: Sequence[Episode], place: int) -> Seen:
+    """What the method sees of an episode's user, spoilt where it is run as a control."""
+    method, user = request.method, request.task.users[episodes[place].user_id]
+    shots = episodes[place].shots
+    if method.control == "wrong_user" and (other := _wrong_user(episodes, place)) is not None:
+        shots = episodes[other].shots
+    if method.control == "shuffled_labels":
+        coin = random.Random(digest(["labels", request.task.name, user.user_id, episodes[place].round]))
+        shots = tuple(replace(s, chosen=s.rejected, rejected=s.chosen) if coin.random() < 0.5 else s
+                      for s in shots)  # fmt: skip
+    return method.seen(user, shots)
+
+
 def _answer_all(
-    policy: Policy, encoder: PromptEncoder, request: Request, episodes: Sequence[Episode],
-    asked: Sequence[Sequence[str]], base: dict[str, str], store: Store,
+    fitted: Personal, request: Request, episodes: Sequence[Episode], asked: Sequence[Sequence[str]],
+    base: dict[str, str],
 ) -> list[Answered]:  # fmt: skip
     """Every test user's questions, behind the user's own context and behind another user's."""
     task, method = request.task, request.method
-    contexts = [method.context(task.users[e.user_id], e.shots) for e in episodes]
+    seen = [_shown(request, episodes, place) for place in range(len(episodes))]
     wrong = [_wrong_user(episodes, place) if method.personal else None for place in range(len(episodes))]
     wanted = [(n, q, task.questions[q].prompt) for n in range(len(episodes)) for q in asked[n]]
-    questions = [(contexts[n], prompt) for n, _, prompt in wanted]
-    questions += [(contexts[other], prompt) for n, _, prompt in wanted if (other := wrong[n]) is not None]
-    texts = answers(policy, encoder, questions, task.spec.max_new_tokens, store, "answers")
+    questions = [(seen[n], prompt) for n, _, prompt in wanted]
+    questions += [(seen[other], prompt) for n, _, prompt in wanted if (other := wrong[n]) is not None]
+    distinct = list(dict.fromkeys(questions))
+    replies = dict(zip(distinct, fitted.answer(distinct), strict=True))
     return [
         Answered(
             user_id=episodes[n].user_id,
             round=episodes[n].round,
             question_id=question_id,
-            output=texts[contexts[n], prompt],
+            output=replies[seen[n], prompt].text,
+            note=replies[seen[n], prompt].note,
             reference=base[question_id],
-            wrong_user_output=None if (other := wrong[n]) is None else texts[contexts[other], prompt],
+            wrong_user_output=None if (other := wrong[n]) is None else replies[seen[other], prompt].text,
             shots=episodes[n].shots,
         )
         for n, question_id, prompt in wanted
     ]
 
 
-def _ranked(
-    policy: Policy, encoder: PromptEncoder, request: Request, episodes: Sequence[Episode],
-    states: Sequence[str], store: Store, another: bool,
-) -> list[Ranked]:  # fmt: skip
+def _ranked(fitted: Personal, request: Request, episodes: Sequence[Episode], another: bool) -> list[Ranked]:
     """How each held-out pair is ranked, behind the user's own shots and, if asked, behind another's."""
-    contexts = [request.method.context(request.task.users[e.user_id], e.shots) for e in episodes]
-    own = _ranking(policy, encoder, request, contexts, episodes, states, store, "preference accuracy")
-    wrong: list[float | None] = [None] * len(own)
+    seen = [_shown(request, episodes, place) for place in range(len(episodes))]
     others = [_wrong_user(episodes, place) for place in range(len(episodes))]
-    if another and request.method.personal and None not in others:
-        theirs = [contexts[n] for n in others if n is not None]
-        wrong[:] = _ranking(policy, encoder, request, theirs, episodes, states, store, "another user's shots")
     pairs = [q for e in episodes for q in e.queries]
-    users = [e.user_id for e in episodes for _ in e.queries]
-    rows = zip(users, pairs, own, wrong, longest(pairs), surface_model(request.task, pairs), strict=True)
-    return [Ranked(user, pair.question_id, *rest) for user, pair, *rest in rows]
+    places = [place for place, e in enumerate(episodes) for _ in e.queries]
 
+    def right(shown: Sequence[Seen]) -> list[float]:
+        return [half(m) for m in fitted.margins(list(zip(shown, pairs, strict=True)))]
 
-def _ranking(
-    policy: Policy, encoder: PromptEncoder, request: Request, contexts: Sequence[Context],
-    episodes: Sequence[Episode], states: Sequence[str], store: Store, label: str,
-) -> list[float]:  # fmt: skip
-    """1 for each held-out pair ranked as the user did, else 0.
-
-    A policy trained with a preference loss is asked for its implicit reward (log-ratio to the
-    reference it was trained against); any other for the mean log-probability of a token.
-    """
-    stages = request.method.stages(request.preset)
-    implicit = bool(stages) and stages[-1].loss != "sft"
-    encoded = [encode_episode(encoder, c, e) for c, e in zip(contexts, episodes, strict=True)]
-
-    def logprobs(label: str) -> list[list[float]]:
-        return [reference_logprobs(policy, e, request.preset.chunk, store) for e in track(encoded, label)]
-
-    scores = logprobs(label)
-    if implicit:
-        policy.state = states[-2]
-        reference = logprobs(f"{label} (reference)")
-        policy.state = states[-1]
-        scores = [[a - b for a, b in zip(s, r, strict=True)] for s, r in zip(scores, reference, strict=True)]
-    else:
-        scores = [
-            [s / len(b.scored) for s, b in zip(row, e.branches, strict=True)]
-            for row, e in zip(scores, encoded, strict=True)
-        ]
-    return [half(row[n] - row[n + 1]) for row in scores for n in range(0, len(row), 2)]
+    wrong: list[float | None] = [None] * len(pairs)
+    if another and request.method.personal and None not in others:
+        wrong[:] = right([seen[other] for place in places if (other := others[place]) is not None])
+    users = [episodes[place].user_id for place in places]
+    known = (
+        right([seen[place] for place in places]),
+        wrong,
+        longest(pairs),
+        surface_model(request.task, pairs),
+    )
+    return [
+        Ranked(user, pair.question_id, *rest) for user, pair, *rest in zip(users, pairs, *known, strict=True)
+    ]
 
 
 def _judge_all(judge: Judge, task: Task, answered: Sequence[Answered]) -> None:
@@ -282,7 +279,7 @@ def _judge_all(judge: Judge, task: Task, answered: Sequence[Answered]) -> None:
 
 def _record(
     request: Request, spec: dict[str, Any], run_id: str, answered: Sequence[Answered],
-    ranked: Sequence[Ranked], judge: Judge | None, measured: Card | None, clock: _Clock,
+    ranked: Sequence[Ranked], judge: Judge | None, measured: Card | None, clock: _Clock, lab: Lab,
 ) -> Record:  # fmt: skip
     metrics = measure(request.task, answered, ranked, measured.errors if measured else None)
     judge_record = _judge_record(judge, measured) if judge and measured else None
@@ -291,6 +288,8 @@ def _record(
         model=request.preset.model, preset=request.preset.name,
         seed=request.seed, complete=request.limit is None, judge=judge_record, metrics=metrics,
         seconds=round(sum(clock.spent.values()), 1), id=run_id, notes=_notes(request, metrics, judge_record),
+        parameters=lab.parameters, tokens=lab.tokens,
+        measured={k: round(v, 4) for k, v in lab.measured.items()},
         stages=clock.spent, spec=spec, environment=_environment(), command=request.command,
     )  # fmt: skip
 

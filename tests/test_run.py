@@ -46,7 +46,7 @@ def run(made_task: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., Reco
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs(run: Callable[..., Record], method: str) -> None:
     record = run(method)
-    assert record.method == method
+    assert record.method == (f"{method}-fspo" if method in ("wrong_user", "shuffled_labels") else method)
     assert record.complete
     assert record.metrics.win_rate is not None
     assert record.metrics.win_rate.n_users == 4

@@ -77,6 +77,15 @@ class Judge:
         more = _worth(self.task, user, kind, self.targets, a) - _worth(self.task, user, kind, self.targets, b)
         return float(1 / (1 + np.exp(-float(self.weights["scale"][0]) * more)))
 
+    def worths(self, user_id: str, question: str, texts: Sequence[str]) -> list[float]:
+        """What each answer is worth to the user, on the judge's own scale; an empty one nothing at all."""
+        read = self.loadings([(question, text) for text in texts if text])
+        user, kind = self.task.users[user_id], self._kinds[question]
+        return [
+            _worth(self.task, user, kind, self.targets, read[question, text]) if text else -np.inf
+            for text in texts
+        ]
+
     def verdicts(self, comparisons: Sequence[tuple[str, str, str, str]]) -> list[float]:
         """P(a preferred to b) for each (user_id, question, a, b); equal texts give exactly 0.5.
 

@@ -89,6 +89,12 @@ class Record(_Part):
     judge: JudgeRecord | None
     metrics: Metrics
     seconds: float
+    parameters: int = 0
+    """Trained."""
+    tokens: int = 0
+    """Run in training, each pass of the policy counted."""
+    measured: dict[str, float] = {}
+    """What the method found out about itself (see its file)."""
     format: str = FORMAT
     id: str
     notes: list[str]

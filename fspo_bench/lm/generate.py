@@ -1,4 +1,4 @@
-"""Greedy generation behind shared prefixes: a context is read once for all of its questions.
+"""Generation behind shared prefixes: a context is read once for all of its questions.
 
 Several users' questions decode together, each row behind its own user's prefix. Rows are padded on
 the right only and padding is hidden from every later query, so the tokens are those of plain
@@ -8,15 +8,18 @@ one-by-one decoding.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from fspo_bench.lm.exactness import require_within_window
 from fspo_bench.lm.onednn import onednn_linears
 from fspo_bench.lm.shared_context import Rows, branches_attend, causal_lm, read_prefix
+
+NUCLEUS = 128  # tokens among which a nucleus is looked for: no sort of the whole vocabulary
 
 
 @dataclass(frozen=True)
@@ -27,24 +30,65 @@ class Asked:
     questions: tuple[tuple[int, ...], ...]
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """Draw tokens instead of taking the likeliest: from the nucleus of `top_p` at a temperature.
+
+    `seeds` has one number for each question in turn. A row draws from its own stream, so what is
+    sampled does not depend on what else decodes beside it.
+    """
+
+    temperature: float
+    top_p: float
+    seeds: tuple[int, ...]
+
+
 @torch.no_grad()
 def generate(
-    model: torch.nn.Module, asked: Sequence[Asked], end: int, max_new_tokens: int, no_repeat: int = 0
+    model: torch.nn.Module,
+    asked: Sequence[Asked],
+    end: int,
+    max_new_tokens: int,
+    no_repeat: int = 0,
+    sampling: Sampling | None = None,
 ) -> list[list[int]]:
     """New token ids for every question of every context in turn, without the end token.
 
-    With `no_repeat` = n > 0 no answer holds the same n tokens in a row twice (small models loop).
+    Greedy unless `sampling` is given. With `no_repeat` = n > 0 no answer holds the same n tokens in a
+    row twice (small models loop).
     """
+    choose = _sampler(sampling) if sampling else _likeliest
     lm = causal_lm(model)
     with onednn_linears(lm, decoding=True):
         prefixes = Rows([(read_prefix(model, a.prefix), len(a.questions)) for a in asked])
         with branches_attend(lm):
-            return _decode(lm, prefixes, asked, end, max_new_tokens, no_repeat)
+            return _decode(lm, prefixes, asked, end, max_new_tokens, no_repeat, choose)
+
+
+Choose = Callable[[Tensor], Tensor]  # logits (rows, vocabulary) -> token ids (rows,)
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    return logits.argmax(-1)
+
+
+def _sampler(sampling: Sampling) -> Choose:
+    streams = [torch.Generator().manual_seed(seed) for seed in sampling.seeds]
+
+    def choose(logits: Tensor) -> Tensor:
+        top, ids = (logits.float() / sampling.temperature).topk(min(NUCLEUS, logits.shape[-1]))
+        p = torch.softmax(top, -1)
+        p = p * (p.cumsum(-1) - p < sampling.top_p)
+        noise = torch.stack([torch.empty(p.shape[-1]).exponential_(generator=s) for s in streams])
+        return ids.gather(-1, (p / noise.to(p.device)).argmax(-1, keepdim=True))[:, 0]
+
+    return choose
 
 
 def _decode(
-    lm: PreTrainedModel, prefixes: Rows, asked: Sequence[Asked], end: int, max_new_tokens: int, no_repeat: int
-) -> list[list[int]]:
+    lm: PreTrainedModel, prefixes: Rows, asked: Sequence[Asked], end: int, max_new_tokens: int,
+    no_repeat: int, choose: Choose,
+) -> list[list[int]]:  # fmt: skip
     decoder, head = lm.get_decoder(), lm.get_output_embeddings()
     questions = [q for a in asked for q in a.questions]
     device = lm.get_input_embeddings().weight.device
@@ -69,7 +113,7 @@ def _decode(
         logits = head(hidden[torch.arange(len(questions), device=device), last])
         for row in unfinished if no_repeat else ():
             logits[row, _would_repeat(written[row], no_repeat)] = float("-inf")
-        token = logits.argmax(-1)
+        token = choose(logits)
         for row in list(unfinished):
             if int(token[row]) == end:
                 unfinished.remove(row)

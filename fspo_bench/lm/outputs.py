@@ -27,23 +27,55 @@ def answers(
     label: str,
 ) -> dict[Question, str]:
     """Greedy answers to all questions, whole sentences only; each context is read once a batch."""
-    from fspo_bench.lm.generate import Asked, first_answer, generate, whole_sentences
+    wanted = [(q, None) for q in dict.fromkeys(asked)]
+    written = _written(policy, encoder, wanted, None, max_new_tokens, store, label)
+    return {question: written[question, None] for question in dict.fromkeys(asked)}
 
-    encoded = {q: (encoder.prefix(q[0]), encoder.question(q[1])) for q in dict.fromkeys(asked)}
-    keys = {
-        q: digest(["generate", VERSION, policy.key, *ids, max_new_tokens, NO_REPEAT])
-        for q, ids in encoded.items()
-    }
-    written = {q: store.get(key) for q, key in keys.items()}
-    missing = sorted((q for q, ids in written.items() if ids is None), key=lambda q: q[0])
+
+def samples(
+    policy: Policy,
+    encoder: PromptEncoder,
+    asked: Sequence[Question],
+    k: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    store: Store,
+    label: str,
+) -> dict[Question, list[str]]:
+    """`k` sampled answers to each question; the n-th of a question is the same whatever `k` is."""
+    wanted = [(q, n) for q in dict.fromkeys(asked) for n in range(k)]
+    written = _written(policy, encoder, wanted, (temperature, top_p), max_new_tokens, store, label)
+    return {question: [written[question, n] for n in range(k)] for question in dict.fromkeys(asked)}
+
+
+Wanted = tuple[Question, int | None]  # which answer: the greedy one, or the n-th sample
+
+
+def _written(
+    policy: Policy, encoder: PromptEncoder, wanted: Sequence[Wanted], sampled: tuple[float, float] | None,
+    max_new_tokens: int, store: Store, label: str,
+) -> dict[Wanted, str]:  # fmt: skip
+    from fspo_bench.lm.generate import Asked, Sampling, first_answer, generate, whole_sentences
+
+    encoded = {q: (encoder.prefix(q[0]), encoder.question(q[1])) for q, _ in wanted}
+
+    def key(question: Question, n: int | None) -> str:
+        how = [] if n is None else [n, *(sampled or ())]
+        return digest(["generate", VERSION, policy.key, *encoded[question], max_new_tokens, NO_REPEAT, *how])
+
+    keys = {w: key(*w) for w in wanted}
+    known = {w: store.get(key) for w, key in keys.items()}
+    missing = sorted((w for w, ids in known.items() if ids is None), key=lambda w: w[0][0])
     for batch in track([missing[i : i + ROWS] for i in range(0, len(missing), ROWS)], label):
-        groups = [list(group) for _, group in groupby(batch, key=lambda q: q[0])]
-        jobs = [Asked(encoded[group[0]][0], tuple(encoded[q][1] for q in group)) for group in groups]
-        new = generate(policy.model, jobs, encoder.end, max_new_tokens, NO_REPEAT)
-        for question, ids in zip(batch, new, strict=True):
-            written[question] = ids
-            store.put(keys[question], ids)
-    return {q: whole_sentences(first_answer(encoder.decode(ids or []))) for q, ids in written.items()}
+        groups = [list(group) for _, group in groupby(batch, key=lambda w: w[0][0])]
+        jobs = [Asked(encoded[group[0][0]][0], tuple(encoded[q][1] for q, _ in group)) for group in groups]
+        draw = Sampling(*sampled, tuple(int(keys[w][:15], 16) for w in batch)) if sampled else None
+        new = generate(policy.model, jobs, encoder.end, max_new_tokens, NO_REPEAT, draw)
+        for w, ids in zip(batch, new, strict=True):
+            known[w] = ids
+            store.put(keys[w], ids)
+    return {w: whole_sentences(first_answer(encoder.decode(ids or []))) for w, ids in known.items()}
 
 
 def copied_share(text: str, shots: Sequence[Preference]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -100,6 +101,18 @@ class Policy:
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that training changes, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def trained_parameters(self) -> int:
+        """How many numbers the current state's training changed (0 for the untouched model)."""
+        from safetensors import safe_open
+
+        if self.state not in self._folders:
+            return 0
+        count = 0
+        for file in self._folders[self.state].glob("*model*.safetensors"):
+            with safe_open(file, "pt") as tensors:
+                count += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+        return count
 
     def save(self, folder: Path) -> None:
         """A folder that peft (LoRA) or transformers (full) loads."""

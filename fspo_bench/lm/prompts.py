@@ -22,12 +22,14 @@ _HEADING = "\n## Preferred Response\n"  # between question and answer in the pla
 
 @dataclass(frozen=True)
 class Seen:
-    """All that a method may see of a user: shots, and the description only if it declares so."""
+    """All that a method may see of a user: shots, and the rest only if it declares so."""
 
     shots: tuple[Preference, ...] = ()
     description: str = ""
     show_rejected: bool = True
     """Whether the preset shows both sides of a shot (see `Preset.show_rejected`)."""
+    user_id: str = ""
+    """Whose they are, for the one baseline that asks the judge."""
 
 
 @dataclass(frozen=True, order=True)

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -24,26 +25,39 @@ from fspo_bench.progress import say, track
 from fspo_bench.store import Store, building, digest
 
 CHECKPOINT_EVERY = 8  # steps
-VERSION = 1  # raise when the loop's arithmetic changes
+VERSION = 2  # raise when the loop's arithmetic changes
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One pass over `contexts` episodes with one loss: "sft" (chosen only), "ipo" or "dpo"."""
+    """One pass over `contexts` contexts with one loss: "sft", "ipo" or "dpo"."""
 
     loss: str
     contexts: int
     lr: float
     beta: float = 0.0
     contexts_per_step: int = 1
+    targets: str = "chosen"
+    """What "sft" fits of a preference: the `chosen` answer, or `both`."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """An episode as token ids: the shared context, then chosen and rejected of each query in turn."""
+    """A tree of token ids: the shared context and the answers behind it.
+
+    A preference loss reads the branches as chosen, rejected, chosen, ...; "sft" fits every branch,
+    each with its weight (1 if none are given; below 0 the branch is made less likely).
+    """
 
     prefix: tuple[int, ...]
     branches: tuple[Branch, ...]
+    weights: tuple[float, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that one pass runs: a question shared by neighbouring branches runs once."""
+        questions = sum(len(given) for given, _ in groupby(b.given for b in self.branches))
+        return len(self.prefix) + questions + sum(len(b.scored) for b in self.branches)
 
 
 def reference_logprobs(policy: Policy, episode: Encoded, chunk: int, store: Store) -> list[float]:
@@ -100,12 +114,13 @@ def _episode_losses(
 
 
 def _sft_loss(episode: Encoded) -> EpisodeLoss:
-    """Mean over the chosen answers of their negative log-likelihood per token."""
-    chosen = [len(b.scored) for b in _chosen(episode)]
+    """Weighted mean over the answers of their negative log-likelihood per token."""
+    lengths = [len(b.scored) for b in episode.branches]
+    weights = episode.weights or (1.0,) * len(lengths)
+    shares = [w / n / len(lengths) for w, n in zip(weights, lengths, strict=True)]
 
     def loss(logprobs: Tensor, place: slice) -> Tensor:
-        lengths = torch.tensor(chosen[place], device=logprobs.device)
-        return -(logprobs / lengths).sum() / len(chosen)
+        return -(logprobs * logprobs.new_tensor(shares[place])).sum()
 
     return loss
 
@@ -119,10 +134,6 @@ def _preference_loss(stage: Stage, reference: Tensor) -> EpisodeLoss:
         return PREFERENCE_LOSSES[stage.loss](h, stage.beta).sum() / (len(reference) // 2)
 
     return loss
-
-
-def _chosen(episode: Encoded) -> list[Branch]:
-    return list(episode.branches[0::2])
 
 
 def _loop(
@@ -149,9 +160,8 @@ def _loop(
         total = 0.0
         for index in batch:
             episode = episodes[index]
-            branches = _chosen(episode) if stage.loss == "sft" else list(episode.branches)
             share = _scaled(losses[index], 1 / len(batch))
-            total += backward_through_context(model, episode.prefix, branches, share, chunk)[0]
+            total += backward_through_context(model, episode.prefix, episode.branches, share, chunk)[0]
         accelerator.clip_grad_norm_(parameters.values(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = stage.lr * _rate(step, steps)
