@@ -77,6 +77,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.set_defaults(run=_run)
 
+    verb = verbs.add_parser("compare", parents=[everywhere], help="paired difference of finished runs")
+    verb.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folders or ids; the first against each other one"
+    )
+    verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
+    verb.set_defaults(run=_compare)
+
+    verb = verbs.add_parser("cp", parents=[everywhere], help="copy a method, to edit it and run the copy")
+    verb.add_argument("name", help="a method or baseline")
+    verb.add_argument("destination", type=Path, metavar="FILE.py")
+    verb.set_defaults(run=_cp)
+
     verb = verbs.add_parser("new-task", parents=[everywhere], help="make a task of your own preferences")
     verb.add_argument("file", type=Path, help=".jsonl, .jsonl.gz, .csv or .parquet, a preference a row")
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="the task's folder")
@@ -209,6 +221,38 @@ def _init(given: str | None, task: str, method: str) -> Path | None:
         )
         raise UserError(f"--init: {what}; give a folder of trained weights")
     return folder
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from fspo_bench.evaluate.compare import comparison, read_run
+    from fspo_bench.evaluate.report import comparison_table
+
+    if len(arguments.runs) < 2:
+        raise UserError("compare: give at least two runs")
+    first, *others = [read_run(name, Path(arguments.output_path)) for name in arguments.runs]
+    rows = comparison(first, others)
+    print(json.dumps(rows, indent=2) if arguments.json else comparison_table(rows))
+
+
+def _cp(arguments: argparse.Namespace) -> None:
+    from fspo_bench.packs import find_methods, packs, resolve
+    from fspo_bench.store import write_atomic
+
+    source = resolve(arguments.name, find_methods(packs(arguments.pack)), "method").path
+    target: Path = arguments.destination
+    if target.is_dir():
+        target = target / source.name
+    if target.suffix != ".py":
+        raise UserError(f"cp: '{target}' must end in .py, so that `--method {target}.py` can find it")
+    if target.exists():
+        raise UserError(f"cp: '{target}' is there already; give another name")
+    try:
+        write_atomic(target, source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cp: cannot write '{target}' ({error.strerror})") from None
+    shown = target if target.is_absolute() else f"./{target}"
+    print(json.dumps({"file": str(target)}) if arguments.json else
+          f"{target}\nnext: fspo-bench run --method {shown} --task roleplay")  # fmt: skip
 
 
 def _new_task(arguments: argparse.Namespace) -> None:

@@ -62,6 +62,12 @@ class Method:
         return bool(OF_A_USER & set(self.module.SEES))
 
     @property
+    def changed(self) -> dict[str, Any]:
+        """Those of its settings that are not its defaults."""
+        defaults = dataclasses.asdict(self.module.Config())
+        return {k: v for k, v in dataclasses.asdict(self.config).items() if v != defaults[k]}
+
+    @property
     def sees_description(self) -> bool:
         return "description" in self.module.SEES
 

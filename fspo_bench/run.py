@@ -25,6 +25,7 @@ from fspo_bench.evaluate.metrics import Answered, Ranked, half, measure
 from fspo_bench.evaluate.population import longest, surface_model
 from fspo_bench.evaluate.results import JudgeRecord, Metrics, Record, read_record
 from fspo_bench.lab import Lab, Personal
+from fspo_bench.lm.embed import sentence_embeddings
 from fspo_bench.lm.outputs import answers
 from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.prompts import Context, PromptEncoder, Seen
@@ -100,6 +101,7 @@ def run(request: Request, store: Store) -> Record:
     with clock.stage("judge"):
         if judge:
             _judge_all(judge, task, answered)
+    lab.measured |= _note_similarity(task, answered, store)
     record = _record(request, spec, folder.name, answered, ranked, judge, measured, clock, lab)
     _write(folder, answered, record)
     return record
@@ -129,6 +131,22 @@ def _training_key(request: Request, policy: Policy) -> str:
     return digest({k: v for k, v in spec.items() if k not in ("limit", "seed")})
 
 
+def _note_similarity(task: Task, answered: Sequence[Answered], store: Store) -> dict[str, float]:
+    """How near the descriptions that a method wrote are to its users' true ones, and to another user's."""
+    notes = {(a.user_id, a.round): a.note for a in answered if a.note}
+    users = sorted({user for user, _ in notes})
+    if len(users) < 2 or not all(task.users[user].description for user in users):
+        return {}
+    true = dict(
+        zip(users, sentence_embeddings([task.users[u].description for u in users], store), strict=True)
+    )
+    written = sentence_embeddings(list(notes.values()), store)
+    other = {user: users[(n + 1) % len(users)] for n, user in enumerate(users)}
+    rows = [(v @ true[user], v @ true[other[user]]) for v, (user, _) in zip(written, notes, strict=True)]
+    own, random_user = (float(sum(column) / len(rows)) for column in zip(*rows, strict=True))
+    return {"note_similarity_own": own, "note_similarity_random_user": random_user}
+
+
 def _spec(request: Request, policy: Policy, judge: str | None) -> dict[str, Any]:
     """Everything that may change a number."""
     return {
@@ -138,6 +156,7 @@ def _spec(request: Request, policy: Policy, judge: str | None) -> dict[str, Any]
             "name": request.method.name,
             "hash": request.method.hash,
             "config": asdict(request.method.config),
+            "changed": request.method.changed,
         },
         "model": policy.fingerprint,
         "judge": judge,

@@ -67,7 +67,7 @@ def test_a_method_sees_what_it_declares_and_nothing_else(
     tmp_path: Path, sees: str, shots: bool, description: bool
 ) -> None:
     method, _ = opened(write(tmp_path, sees))
-    shown = method.context(USER, SHOTS).opening
+    shown = method.context(method.seen(USER, SHOTS)).opening
     assert (repr(SHOTS) in shown) == shots
     assert ("the secret description" in shown) == description
     assert ("shots=()" in shown) != shots
@@ -80,27 +80,68 @@ def test_a_method_sees_what_it_declares_and_nothing_else(
 def test_a_method_cannot_reach_the_description_by_asking(tmp_path: Path) -> None:
     more = "\n\ndef context(seen, config):\n    return Context(f'[{seen.description}]{sorted(vars(seen))}')\n"
     method, _ = opened(write(tmp_path, more=more))
-    assert method.context(USER, SHOTS).system == "[]['description', 'shots', 'show_rejected']"
+    shown = method.context(method.seen(USER, SHOTS)).system
+    assert shown == "[]['description', 'shots', 'show_rejected', 'user_id']"
+    assert method.seen(USER, SHOTS).user_id == ""
 
 
 def test_a_context_of_the_wrong_type_is_named(tmp_path: Path) -> None:
     method, _ = opened(write(tmp_path, more="\n\ndef context(seen, config):\n    return 'text'\n"))
     with pytest.raises(UserError, match=r"echo\.py: context\(\) returned str, needs a .*Context"):
-        method.context(USER, SHOTS)
+        method.context(method.seen(USER, SHOTS))
 
 
 def test_sees_must_name_known_parts(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"echo\.py: SEES holds 'traits', known: shots, description"):
+    with pytest.raises(
+        UserError,
+        match=r"echo\.py: SEES holds 'traits', known: shots, description, train_descriptions, judge",
+    ):
         opened(write(tmp_path, '("shots", "traits")'))
 
 
-def test_of_the_built_in_ones_only_the_oracle_sees_the_description() -> None:
-    every = [m for m, _ in open_methods(find_methods(packs()[:1]), TINY, {})]
-    assert {m.name for m in every if m.sees_description} == {"oracle"}
-    assert {m.name: m.context(USER, SHOTS) for m in every}["base"] == Context()
+def built_in() -> list[Method]:
+    found = find_methods(packs()[:1])
+    return [m for m, _ in open_methods(found, TINY, {}, among=found)]
+
+
+def test_of_the_built_in_ones_only_the_oracles_see_the_description() -> None:
+    every = built_in()
+    assert {m.name for m in every if m.sees_description} == {"oracle", "persona_shots"}
+    assert {m.name for m in every if m.seen(USER, SHOTS).user_id} == {"best_of_k"}
     for method in every:
         if not method.sees_description:
-            assert "secret" not in str(method.context(USER, SHOTS)), method.name
+            seen = method.seen(USER, SHOTS)
+            assert "secret" not in str(seen), method.name
+            if hasattr(method.module, "context"):
+                assert "secret" not in str(method.context(seen)), method.name
+
+
+def test_population_methods_read_nothing_of_the_user() -> None:
+    blind = {m.name: m for m in built_in() if not m.personal}
+    assert set(blind) == {"base", "sft", "ipo", "dpo", "verbose", "concise"}
+    for name in ("base", "sft", "ipo", "dpo"):
+        assert blind[name].context(blind[name].seen(USER, SHOTS)) == Context()
+
+
+def test_a_control_is_the_method_that_it_spoils() -> None:
+    found = find_methods(packs()[:1])
+    control = resolve("wrong_user", found, "method")
+    (spoilt, budget), (plain, _) = open_methods(
+        [control, resolve("fspo", found, "method")], TINY, {"loss": "dpo"}, among=found
+    )
+    assert (spoilt.name, spoilt.control, plain.control) == ("wrong_user-fspo", "wrong_user", "")
+    assert spoilt.changed == plain.changed == {"loss": "dpo"}
+    assert spoilt.stages(budget) == plain.stages(budget)
+    assert spoilt.hash != plain.hash
+    (other, _) = open_methods([control], TINY, {"of": "pref_ft"}, among=found)[0]
+    assert other.name == "wrong_user-pref_ft"
+
+
+@pytest.mark.parametrize(("of", "says"), [("ipo", "'ipo' sees no shots"), ("fspoo", "did you mean 'fspo'")])
+def test_a_control_of_what_cannot_be_controlled_is_refused(of: str, says: str) -> None:
+    found = find_methods(packs()[:1])
+    with pytest.raises(UserError, match=says):
+        open_methods([resolve("wrong_user", found, "method")], TINY, {"of": of}, among=found)
 
 
 def test_settings_go_to_the_method_first_then_to_the_preset(tmp_path: Path) -> None:
@@ -192,8 +233,8 @@ def test_the_preset_decides_whether_rejected_answers_are_shown() -> None:
     few_shot = resolve("few_shot", find_methods(packs()[:1]), "method")
     for shown in (True, False):
         method, _ = open_methods([few_shot], TINY, {"show_rejected": shown})[0]
-        assert ("The town." in str(method.context(USER, SHOTS))) == shown
-        assert "The sea." in str(method.context(USER, SHOTS))
+        assert ("The town." in str(method.context(method.seen(USER, SHOTS)))) == shown
+        assert "The sea." in str(method.context(method.seen(USER, SHOTS)))
     assert preset("paper").show_rejected  # as the paper does
 
 

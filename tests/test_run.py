@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,14 @@ import pytest
 
 import fspo_bench.evaluate.judge as judge_module
 from fspo_bench.cli import main
+from fspo_bench.data.task_files import load_task
+from fspo_bench.data.tasks import Episode
 from fspo_bench.evaluate.results import Record, read_record
-from fspo_bench.packs import builtin_root, find_methods, packs
+from fspo_bench.lm.prompts import Context, Seen
+from fspo_bench.method import open_methods
+from fspo_bench.packs import builtin_root, find_methods, packs, resolve
+from fspo_bench.presets import PRESETS
+from fspo_bench.run import Request, _shown
 
 METHODS = [found.name for found in find_methods(packs())]
 
@@ -27,6 +33,14 @@ def quick_reader(monkeypatch: pytest.MonkeyPatch) -> None:
         ]
 
     monkeypatch.setattr(judge_module, "_read", read)
+    for user in ("fspo_bench.run", "fspo_bench.lab"):
+        monkeypatch.setattr(f"{user}.sentence_embeddings", _letters)
+
+
+def _letters(texts: Sequence[str], store: object) -> np.ndarray:
+    """Stands for the sentence embedder: unit vectors of letter counts."""
+    counts = np.array([[1 + t.count(c) for c in "abcdefghijklmnop"] for t in texts], dtype=np.float32)
+    return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
 @pytest.fixture
@@ -51,7 +65,8 @@ def test_every_method_runs(run: Callable[..., Record], method: str) -> None:
     assert record.metrics.win_rate is not None
     assert record.metrics.win_rate.n_users == 4
     assert record.metrics.preference_accuracy.n > 0
-    assert (record.metrics.personal_gain is None) == (method == "base")
+    blind = method in ("base", "sft", "ipo", "dpo", "verbose", "concise")
+    assert (record.metrics.personal_gain is None) == blind
 
 
 def test_base_against_itself_is_fifty(run: Callable[..., Record]) -> None:
@@ -204,26 +219,70 @@ def test_limit_marks_the_run_as_partial(run: Callable[..., Record]) -> None:
     assert record.metrics.win_rate.n_users == 2
 
 
-def test_wrong_user_reads_another_users_shots(
-    run: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_everybodys_shots_serve_once_as_anothers(
+    run: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Own and wrong-user answers come from different contexts, and the gain pairs them."""
-    asked: list[tuple[str, str]] = []
-    import fspo_bench.run as module
+    asked: list[tuple[Context, str]] = []
+    import fspo_bench.lab as module
 
     original = module.answers
 
-    def noted(policy: object, encoder: object, questions: list[tuple[str, str]], *rest: object) -> object:
+    def noted(policy: object, encoder: object, questions: list[tuple[Context, str]], *rest: object) -> object:
         asked.extend(questions)
         return original(policy, encoder, questions, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "answers", noted)
     run("few_shot")
-    personal = [(context, prompt) for context, prompt in asked if context.turns]
-    own, other = personal[: len(personal) // 2], personal[len(personal) // 2 :]
-    assert [prompt for _, prompt in own] == [prompt for _, prompt in other], "the same questions"
-    assert {c for c, _ in own} == {c for c, _ in other}, "everybody's shots serve once as another's"
-    assert all(a != b for (a, _), (b, _) in zip(own, other, strict=True))
+    contexts = {context for context, _ in asked}
+    assert len(contexts) == 4
+    assert len(asked) == len(set(asked)), "nothing is asked twice"
+    asked.clear()
+    run("wrong_user", "--set", "of=few_shot")
+    assert {context for context, _ in asked} == contexts
+
+
+@pytest.fixture
+def shown(made_task: Path, tmp_path: Path) -> Callable[[str], list[tuple[Episode, Seen]]]:
+    """Each test episode with what a control of few_shot sees of it."""
+
+    def shown(control: str) -> list[tuple[Episode, Seen]]:
+        found = find_methods(packs()[:1])
+        chosen = resolve(control, found, "method")
+        ((method, preset),) = open_methods([chosen], PRESETS["tiny"], {"of": "few_shot"}, among=found)
+        task = load_task(made_task)
+        request = Request(task, method, preset, 0, None, None, tmp_path, "")
+        episodes = task.test_episodes(3, 1, 4, 0)
+        return [(e, _shown(request, episodes, n)) for n, e in enumerate(episodes)]
+
+    return shown
+
+
+def test_wrong_user_sees_another_users_shots(shown: Callable[[str], list[tuple[Episode, Seen]]]) -> None:
+    rows = shown("wrong_user")
+    everybody = {e.shots: e.user_id for e, _ in rows}
+    assert all(everybody[seen.shots] != e.user_id for e, seen in rows)
+    assert {seen.shots for _, seen in rows} == set(everybody)
+
+
+def test_shuffled_labels_turn_some_of_the_users_own_shots(
+    shown: Callable[[str], list[tuple[Episode, Seen]]],
+) -> None:
+    turned = []
+    for episode, seen in shown("shuffled_labels"):
+        for own, shot in zip(episode.shots, seen.shots, strict=True):
+            assert (shot.prompt, {shot.chosen, shot.rejected}) == (own.prompt, {own.chosen, own.rejected})
+            turned.append(shot.chosen == own.rejected)
+    assert 0 < sum(turned) < len(turned)
+
+
+def test_the_record_says_what_training_took(run: Callable[..., Record]) -> None:
+    fspo, pref_ft, few_shot = run("fspo"), run("pref_ft"), run("few_shot")
+    assert fspo.parameters == pref_ft.parameters > 0
+    assert fspo.tokens > pref_ft.tokens > 0
+    assert (few_shot.parameters, few_shot.tokens) == (0, 0)
+    both = run("pref_ft", "--set", "targets=both")
+    assert both.tokens > pref_ft.tokens
+    assert both.label == "pref_ft (targets=both)"
 
 
 def test_init_starts_from_saved_weights(run: Callable[..., Record], own_home: Path) -> None:

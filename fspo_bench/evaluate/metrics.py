@@ -24,12 +24,12 @@ class Answered:
     reference: str
     wrong_user_output: str | None
     shots: tuple[Preference, ...]
-    note: str = ""
-    """What the method wrote on the way to the output (a description of the user)."""
     p: float | None = None
     wrong_user_p: float | None = None
     own_p: float | None = None
     """That the user prefers the answer behind its own shots to the one behind another's."""
+    note: str = ""
+    """What the method wrote on the way to the output (a description of the user)."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fspo_bench.evaluate.results import Metric, Record
 
 HEADINGS = (
     "method", "win rate vs base", "corrected", "personal gain", "own vs other", "preference acc.",
-    "users", "questions", "length", "copied", "seconds",
+    "users", "questions", "length", "copied", "trained", "tokens", "seconds",
 )  # fmt: skip
 
 
@@ -33,7 +34,7 @@ def _row(record: Record) -> tuple[str, ...]:
     m = record.metrics
     shown = m.win_rate or m.preference_accuracy
     return (
-        record.method if record.complete else f"{record.method} (partial)",
+        record.label if record.complete else f"{record.label} (partial)",
         _metric(m.win_rate),
         _metric(m.win_rate_corrected),
         _metric(m.personal_gain, signed=True),
@@ -43,8 +44,18 @@ def _row(record: Record) -> tuple[str, ...]:
         str(shown.n_questions),
         f"{m.length_ratio:.2f}x",
         f"{m.copy_rate:.0f}%",
+        short(record.parameters),
+        short(record.tokens),
         f"{record.seconds:.0f}",
     )
+
+
+def short(n: int) -> str:
+    """`921k`, `1.2M`."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if n >= size:
+            return f"{n / size:.1f}{letter}" if n < 10 * size else f"{n / size:.0f}{letter}"
+    return str(n)
 
 
 def _metric(metric: Metric | None, signed: bool = False) -> str:
@@ -55,7 +66,10 @@ def _metric(metric: Metric | None, signed: bool = False) -> str:
 
 
 def _footnotes(records: Sequence[Record]) -> list[str]:
-    lines = ["Percent, with 95% intervals clustered by user. base is 50.0 by definition."]
+    lines = [
+        "Percent, with 95% intervals clustered by user. base is 50.0 by definition. "
+        "trained: parameters; tokens: run in training, each pass counted."
+    ]
     if judge := records[0].judge:
         low, high = judge.ci95
         lines.append(
@@ -73,9 +87,26 @@ def _footnotes(records: Sequence[Record]) -> list[str]:
         for name, group in record.metrics.groups.items():
             n = (group.win_rate or group.preference_accuracy).n_users
             lines.append(
-                f"{record.method}, {name} (n={n}): win rate {_metric(group.win_rate)}, personal gain "
+                f"{record.label}, {name} (n={n}): win rate {_metric(group.win_rate)}, personal gain "
                 f"{_metric(group.personal_gain, signed=True)}, accuracy {_metric(group.preference_accuracy)}"
             )
     for record in records:
-        lines += [f"{record.method}: {note}" for note in record.notes]
+        if record.measured:
+            figures = ", ".join(f"{name} {value:.3g}" for name, value in record.measured.items())
+            lines.append(f"{record.label} measured: {figures}")
+    for record in records:
+        lines += [f"{record.label}: {note}" for note in record.notes]
     return lines
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each pair of runs."""
+    width = max(len(row["runs"]) for row in rows)
+    lines = [
+        f"{row['runs']:<{width}}  {row['difference']:+.1f} [{row['ci95'][0]:.1f}, {row['ci95'][1]:.1f}]"
+        f"  ({row['n_users']} users, {row['n_questions']} questions, {row['n']} answers)"
+        for row in rows
+    ]
+    return "\n".join(
+        [*lines, "", "Points of win rate, paired by user and question; 95% intervals clustered by user."]
+    )

@@ -103,6 +103,13 @@ class Record(_Part):
     environment: dict[str, str]
     command: str
 
+    @property
+    def label(self) -> str:
+        """The method with those of its own settings that are not its defaults."""
+        changed = self.spec.get("method", {}).get("changed", {})
+        given = ", ".join(f"{k}={v}" for k, v in changed.items())
+        return f"{self.method} ({given})" if given else self.method
+
 
 def read_record(file: Path) -> Record:
     """A finished run's record."""

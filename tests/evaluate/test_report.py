@@ -34,6 +34,8 @@ def test_a_row_shows_every_number_with_its_interval() -> None:
         "questions": "5",
         "length": "1.23x",
         "copied": "13%",
+        "trained": "0",
+        "tokens": "0",
         "seconds": "42",
     }
     assert blank == ""

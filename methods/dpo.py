@@ -1,0 +1,38 @@
+"""DPO: population-level direct preference optimization, no shots (arXiv 2305.18290, eq. 7).
+
+What FSPO with `loss=dpo` gains over this row comes from reading the user. Supervised fine-tuning on
+the preferred answers of all training users, then, with that checkpoint as reference,
+
+    h = [log pi(y_w|x) - log ref(y_w|x)] - [log pi(y_l|x) - log ref(y_l|x)],     -log sigmoid(beta h)
+
+    fspo-bench run --method dpo --task roleplay
+
+Faithful: two stages, summed log-probabilities, every training user's pairs mixed. Differs: the pairs
+of one step are those of one user (K = `queries`), AdamW and LoRA unless the preset is `paper`.
+"""
+
+from dataclasses import dataclass
+
+from fspo_bench.lm.prompts import Context, Seen
+from fspo_bench.lm.train import Stage
+from fspo_bench.presets import Preset
+
+SEES = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    """No settings beside the preset's budget."""
+
+
+def context(seen: Seen, config: Config) -> Context:
+    """The question alone."""
+    return Context()
+
+
+def stages(config: Config, preset: Preset) -> list[Stage]:
+    """Supervised fine-tuning, then DPO."""
+    return [
+        Stage("sft", preset.sft_contexts, preset.sft_lr, contexts_per_step=preset.contexts_per_step),
+        Stage("dpo", preset.contexts, preset.lr, preset.dpo_beta, preset.contexts_per_step),
+    ]
