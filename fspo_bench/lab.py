@@ -173,7 +173,8 @@ class Lab:
 
     def _encode(self, lesson: Lesson) -> Encoded:
         branches = tuple(self.encoder.branch(prompt, text) for prompt, text in lesson.answers)
-        return Encoded(self.encoder.prefix(lesson.context), branches, lesson.weights)
+        context = lesson.context
+        return Encoded(self.encoder.prefix(context), branches, lesson.weights, context.latent)
 
     # --- frozen embeddings and small models on them ---
 

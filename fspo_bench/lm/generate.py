@@ -28,6 +28,7 @@ class Asked:
 
     prefix: tuple[int, ...]
     questions: tuple[tuple[int, ...], ...]
+    latent: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def generate(
     choose = _sampler(sampling) if sampling else _likeliest
     lm = causal_lm(model)
     with onednn_linears(lm, decoding=True):
-        prefixes = Rows([(read_prefix(model, a.prefix), len(a.questions)) for a in asked])
+        prefixes = Rows([(read_prefix(model, a.prefix, a.latent), len(a.questions)) for a in asked])
         with branches_attend(lm):
             return _decode(lm, prefixes, asked, end, max_new_tokens, no_repeat, choose)
 
@@ -92,7 +93,7 @@ def _decode(
     decoder, head = lm.get_decoder(), lm.get_output_embeddings()
     questions = [q for a in asked for q in a.questions]
     device = lm.get_input_embeddings().weight.device
-    starts = torch.tensor([len(a.prefix) for a in asked for _ in a.questions], device=device)
+    starts = torch.tensor([p.length for p, rows in prefixes.prefixes for _ in range(rows)], device=device)
     lengths = torch.tensor([len(q) for q in questions], device=device)
     width = int(lengths.max())
     require_within_window(lm, int((starts + lengths).max()) + max_new_tokens)

@@ -62,14 +62,21 @@ def _written(
 
     def key(question: Question, n: int | None) -> str:
         how = [] if n is None else [n, *(sampled or ())]
-        return digest(["generate", VERSION, policy.key, *encoded[question], max_new_tokens, NO_REPEAT, *how])
+        latent = [question[0].latent] if question[0].latent else []
+        return digest(
+            ["generate", VERSION, policy.key, *encoded[question], max_new_tokens, NO_REPEAT, *how, *latent]
+        )
 
     keys = {w: key(*w) for w in wanted}
     known = {w: store.get(key) for w, key in keys.items()}
     missing = sorted((w for w, ids in known.items() if ids is None), key=lambda w: w[0][0])
     for batch in track([missing[i : i + ROWS] for i in range(0, len(missing), ROWS)], label):
         groups = [list(group) for _, group in groupby(batch, key=lambda w: w[0][0])]
-        jobs = [Asked(encoded[group[0][0]][0], tuple(encoded[q][1] for q, _ in group)) for group in groups]
+        jobs = [
+            Asked(encoded[q][0], tuple(encoded[w][1] for w, _ in group), q[0].latent)
+            for group in groups
+            for q, _ in group[:1]
+        ]
         draw = Sampling(*sampled, tuple(int(keys[w][:15], 16) for w in batch)) if sampled else None
         new = generate(policy.model, jobs, encoder.end, max_new_tokens, NO_REPEAT, draw)
         for w, ids in zip(batch, new, strict=True):

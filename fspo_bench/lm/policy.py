@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fspo_bench.errors import UserError
+from fspo_bench.lm import soft_prefix
 from fspo_bench.lm.models import model_dir
+from fspo_bench.lm.shared_context import causal_lm
 from fspo_bench.progress import say
 from fspo_bench.store import digest, file_sha256
 
@@ -41,6 +43,8 @@ class Policy:
     dtype: str
     seed: int
     state: str = ""
+    soft: tuple[int, int] | None = None
+    """Width of latent vectors and number of soft tokens, for a policy that reads some."""
     _in_memory: str = ""
     _folders: dict[str, Path] = field(default_factory=dict)
 
@@ -88,8 +92,12 @@ class Policy:
     def model(self) -> torch.nn.Module:
         """The model with the weights that `state` names."""
         self._untouched  # noqa: B018  taken before anything can change the weights
-        if self._in_memory != self.state:
-            self._put(self._folders.get(self.state))
+        lacking = self.soft and not hasattr(causal_lm(self._model), "soft_prefix")
+        if lacking or self._in_memory != self.state:
+            folder = self._folders.get(self.state)
+            self._put(folder)
+            if self.soft:
+                self._put_soft_prefix(*self.soft, folder)
             self._in_memory = self.state
         return self._model
 
@@ -109,7 +117,7 @@ class Policy:
         if self.state not in self._folders:
             return 0
         count = 0
-        for file in self._folders[self.state].glob("*model*.safetensors"):
+        for file in self._folders[self.state].glob("*.safetensors"):
             with safe_open(file, "pt") as tensors:
                 count += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
         return count
@@ -117,6 +125,8 @@ class Policy:
     def save(self, folder: Path) -> None:
         """A folder that peft (LoRA) or transformers (full) loads."""
         self.model.save_pretrained(folder)  # type: ignore[operator]
+        if self.soft:
+            soft_prefix.save(causal_lm(self.model), folder)
 
     def trained(self, state: str, folder: Path) -> None:
         """Say that the weights in memory are now `state`, saved in `folder`."""
@@ -131,6 +141,13 @@ class Policy:
         self._folders[state] = folder
         self.state = state
 
+    def _put_soft_prefix(self, width: int, tokens: int, folder: Path | None) -> None:
+        """After the weights: a new one is as small as their embeddings are."""
+        lm = causal_lm(self._model)
+        soft_prefix.attach(lm, width, tokens, self.seed)
+        if folder and (folder / soft_prefix.FILE).is_file():
+            soft_prefix.load(lm, folder)
+
     def _put(self, folder: Path | None) -> None:
         from safetensors.torch import load_file
 
@@ -141,7 +158,8 @@ class Policy:
         from peft import set_peft_model_state_dict
 
         weights = load_file(folder / "adapter_model.safetensors")
-        wanted = sorted(tuple(p.shape) for p in self._model.parameters() if p.requires_grad)
+        mine = self._model.named_parameters()
+        wanted = sorted(tuple(p.shape) for n, p in mine if p.requires_grad and "soft_prefix" not in n)
         if wanted != sorted(tuple(w.shape) for w in weights.values()):
             raise UserError(
                 f"the adapter in '{folder}' does not fit this model (another rank or architecture)"

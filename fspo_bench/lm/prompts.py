@@ -42,6 +42,8 @@ class Context:
     """Earlier questions, each with its answer."""
     opening: str = ""
     """Stands before the question, in the same message."""
+    latent: tuple[float, ...] = ()
+    """A vector that the policy reads as soft tokens before all others (see `soft_prefix`)."""
 
 
 def shots_context(seen: Seen) -> Context:

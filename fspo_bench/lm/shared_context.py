@@ -28,6 +28,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from fspo_bench.lm.exactness import check_once, require_within_window
 from fspo_bench.lm.onednn import onednn_linears
+from fspo_bench.lm.soft_prefix import embedded
 
 ATTENTION = "fspo_shared_context"
 _NEVER = 1e4  # a log-sum-exp that makes a padded row's weights vanish
@@ -294,17 +295,22 @@ def causal_lm(model: torch.nn.Module) -> PreTrainedModel:
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
-def read_prefix(model: torch.nn.Module, ids: tuple[int, ...]) -> Prefix:
+def read_prefix(model: torch.nn.Module, ids: tuple[int, ...], latent: tuple[float, ...] = ()) -> Prefix:
     """Run the shared context once. Its keys and values keep their graph when gradients are on.
+
+    A `latent` vector stands before the tokens, as the soft tokens that the model makes of it.
 
     Raises:
         UserError: the model's attention is of a kind for which sharing is not exact.
     """
     lm = causal_lm(model)
     check_once(model, lm)
-    device = lm.get_input_embeddings().weight.device
+    if latent:
+        read = {"inputs_embeds": embedded(lm, ids, latent)}
+    else:
+        read = {"input_ids": torch.tensor([ids], device=lm.get_input_embeddings().weight.device)}
     with onednn_linears(lm):
-        out = lm.get_decoder()(input_ids=torch.tensor([ids], device=device), use_cache=True)
+        out = lm.get_decoder()(**read, use_cache=True)
     layers = out.past_key_values.layers
     return Prefix([layer.keys[0] for layer in layers], [layer.values[0] for layer in layers])
 
@@ -337,6 +343,7 @@ def backward_through_context(
     branches: Sequence[Branch],
     loss: Callable[[Tensor, slice], Tensor],
     chunk: int,
+    latent: tuple[float, ...] = (),
 ) -> tuple[float, Tensor]:
     """One exact training step's forward and backward for one episode.
 
@@ -346,11 +353,12 @@ def backward_through_context(
         branches: the rows to score; rows that one loss term needs must stand within one chunk.
         loss: maps a chunk's summed log-probs (n,) and its place to that chunk's share of the loss.
         chunk: rows in memory at a time.
+        latent: the context's latent vector, if it has one.
 
     Returns:
         The loss (sum over chunks) and all summed log-probs, detached, shape (len(branches),).
     """
-    prefix = read_prefix(model, prefix_ids)
+    prefix = read_prefix(model, prefix_ids, latent)
     leaves = prefix.leaves()
     total, logprobs = 0.0, []
     for place in _chunks(len(branches), chunk):
@@ -368,10 +376,11 @@ def backward_through_context(
 
 @torch.no_grad()
 def score(
-    model: torch.nn.Module, prefix_ids: tuple[int, ...], branches: Sequence[Branch], chunk: int
-) -> list[float]:
+    model: torch.nn.Module, prefix_ids: tuple[int, ...], branches: Sequence[Branch], chunk: int,
+    latent: tuple[float, ...] = (),
+) -> list[float]:  # fmt: skip
     """Summed log-probs of all branches behind one context, without gradients."""
-    prefix = read_prefix(model, prefix_ids)
+    prefix = read_prefix(model, prefix_ids, latent)
     parts = [score_branches(model, prefix, branches[place]) for place in _chunks(len(branches), chunk)]
     return [float(x) for x in torch.cat(parts)]
 

@@ -52,6 +52,7 @@ class Encoded:
     prefix: tuple[int, ...]
     branches: tuple[Branch, ...]
     weights: tuple[float, ...] = ()
+    latent: tuple[float, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -65,7 +66,7 @@ def reference_logprobs(policy: Policy, episode: Encoded, chunk: int, store: Stor
     key = digest(["logprobs", VERSION, policy.key, asdict(episode)])
     known = store.get(key)
     if known is None:
-        known = score(policy.model, episode.prefix, list(episode.branches), chunk)
+        known = score(policy.model, episode.prefix, list(episode.branches), chunk, episode.latent)
         store.put(key, known)
     return [float(x) for x in known]
 
@@ -79,6 +80,7 @@ def train_stage(policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk
             policy.key,
             policy.lora_rank,
             policy.seed,
+            policy.soft,
             asdict(stage),
             [asdict(e) for e in episodes],
         ]
@@ -161,7 +163,9 @@ def _loop(
         for index in batch:
             episode = episodes[index]
             share = _scaled(losses[index], 1 / len(batch))
-            total += backward_through_context(model, episode.prefix, episode.branches, share, chunk)[0]
+            total += backward_through_context(
+                model, episode.prefix, episode.branches, share, chunk, episode.latent
+            )[0]
         accelerator.clip_grad_norm_(parameters.values(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = stage.lr * _rate(step, steps)
