@@ -13,6 +13,7 @@ import pytest
 from fspo_bench import __version__, cli
 from fspo_bench.cli import main
 from fspo_bench.errors import UserError
+from fspo_bench.packs import builtin_root
 from tests.conftest import write_task
 from tests.made import a_record, edit, rated_task
 
@@ -269,6 +270,34 @@ def test_validate_is_2_for_a_leak(shell: Shell, made_task: Path) -> None:
     code, out, err = shell("validate", made_task, "--shots", 3)
     assert (code, out) == (2, "")
     assert "leak: question 'q1' (test)" in one_sentence(err)
+
+
+# --- cp ---
+
+
+def test_cp_writes_the_file_and_says_what_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "mine.py"
+    assert main(["cp", "fspo", str(target)]) == 0
+    assert target.read_text() == (builtin_root() / "methods" / "fspo.py").read_text()
+    assert f"fspo-bench run --method {target}" in capsys.readouterr().out
+    assert main(["cp", "ipo", str(tmp_path)]) == 0
+    assert (tmp_path / "ipo.py").is_file()
+
+
+def test_cp_overwrites_nothing_and_names_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "mine.py"
+    target.write_text("precious")
+    for argv, says in [
+        (["fspo", str(target)], "is there already"),
+        (["fspo", str(tmp_path / "mine")], "must end in .py"),
+        (["fspoo", str(tmp_path / "new.py")], "did you mean 'fspo'"),
+    ]:
+        assert main(["cp", *argv]) == 2
+        assert says in capsys.readouterr().err
+    assert target.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 # --- run (what it asks of the library; the line itself is in tests/test_run.py) ---

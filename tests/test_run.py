@@ -303,12 +303,55 @@ def test_a_task_without_judge_questions_reports_accuracy_alone(
     assert any("judge" in note for note in record.notes)
 
 
+def guide_code() -> list[str]:
+    guide = (builtin_root() / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+    return [block.split("```")[0] for block in guide.split("```python\n")[1:]]
+
+
+def test_the_guides_reward_method_runs(
+    run: Callable[..., Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = guide_code()[1]
+    assert len(code.splitlines()) <= 60
+    (tmp_path / "towards.py").write_text(code)
+    record = run(str(tmp_path / "towards.py"), "--set", "everybody=0.2")
+    assert record.label == "towards (everybody=0.2)"
+    assert "reward_of_chosen" in record.measured
+    assert "towards (everybody=0.2) measured: reward_of_chosen" in capsys.readouterr().out
+
+
+def test_a_copy_of_a_built_in_method_runs(
+    run: Callable[..., Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["cp", "fspo", "mine.py"]) == 0
+    record = run("./mine.py", "--set", "loss=dpo")
+    assert record.label == "mine (loss=dpo)"
+    assert record.metrics == run("fspo", "--set", "loss=dpo").metrics
+
+
+def test_finished_runs_are_compared(
+    run: Callable[..., Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fspo, base = run("fspo"), run("base")
+    capsys.readouterr()
+    runs = ["--output-path", str(tmp_path / "runs")]
+    assert main(["compare", fspo.id, base.id, *runs, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["runs"] == "fspo - base"
+    assert row["n_users"] == 4
+    assert fspo.metrics.win_rate is not None
+    assert row["difference"] == pytest.approx(fspo.metrics.win_rate.value - 50, abs=0.01)
+    partial = run("base", "--limit", "2")
+    assert main(["compare", fspo.id, partial.id, *runs]) == 2
+    assert "asked other users or questions" in capsys.readouterr().err
+
+
 def test_a_third_partys_pack_runs(made_task: Path, tiny_model: Path, tmp_path: Path) -> None:
     """A method and a task from a folder elsewhere, asked for by name."""
     pack = tmp_path / "theirs"
     (pack / "methods").mkdir(parents=True)
-    guide = (builtin_root() / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
-    pack.joinpath("methods", "mine.py").write_text(guide.split("```python\n")[1].split("```")[0])
+    pack.joinpath("methods", "mine.py").write_text(guide_code()[0])
     shutil.copytree(made_task, pack / "tasks" / "garden")
     argv = ["run", "--pack", str(pack), "--method", "mine", "--task", "theirs/garden", "--preset", "tiny"]
     argv += [

@@ -37,7 +37,7 @@ def attach(lm: PreTrainedModel, width: int, tokens: int, seed: int) -> None:
     embedding = lm.get_input_embeddings().weight
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = SoftPrefix(width, tokens, embedding.shape[1], float(embedding.std()))
+        module = SoftPrefix(width, tokens, embedding.shape[1], float(embedding.detach().std()))
     lm.soft_prefix = module.to(embedding.device, embedding.dtype)
 
 

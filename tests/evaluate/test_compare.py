@@ -1,0 +1,87 @@
+"""Paired differences of runs: closed forms, and runs that cannot be compared."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fspo_bench.cli import main
+from fspo_bench.errors import UserError
+from fspo_bench.evaluate.compare import Finished, comparison, difference, read_run
+from fspo_bench.evaluate.report import comparison_table
+from tests.made import a_record
+
+SPEC = {"task": {"name": "t", "hash": "h"}, "judge": "j", "model": "m"}
+
+
+def finished(wins: dict[str, list[int]], **spec: Any) -> Finished:
+    verdicts = {(user, 0, f"q{n}"): w * 0.8 + 0.1 for user, row in wins.items() for n, w in enumerate(row)}
+    return Finished(a_record(spec={**SPEC, **spec}), verdicts)
+
+
+def test_the_difference_is_paired_and_clustered_by_user() -> None:
+    a = finished({"u": [1, 1], "v": [1, 1], "w": [1, 0]})
+    b = finished({"u": [0, 0], "v": [1, 0], "w": [1, 0]})
+    e = difference(a, b)
+    assert e.value == pytest.approx(50.0)
+    assert (e.n_users, e.n_questions, e.n) == (3, 2, 6)
+    # users' sums of deviations are 1, 0, -1: se = sqrt(3/2 * 2) / 6, t(2) = 4.3027
+    assert e.high - e.value == pytest.approx(min(50, 100 * 4.3027 * 3**0.5 / 6), abs=0.01)
+    back = difference(b, a)
+    assert (back.value, back.low, back.high) == pytest.approx((-e.value, -e.high, -e.low))
+
+
+def test_a_run_against_itself_is_nothing() -> None:
+    a = finished({"u": [1, 0], "v": [0, 1]})
+    assert (difference(a, a).value, difference(a, a).low) == (0, 0)
+
+
+@pytest.mark.parametrize("part", ["task", "judge", "model"])
+def test_runs_of_other_tasks_judges_and_models_are_refused(part: str) -> None:
+    a, b = finished({"u": [1]}), finished({"u": [1]}, **{part: "other"})
+    with pytest.raises(UserError, match=f"differ in {part}"):
+        difference(a, b)
+
+
+def test_other_users_or_questions_are_refused() -> None:
+    with pytest.raises(UserError, match="asked other users or questions"):
+        difference(finished({"u": [1, 1]}), finished({"u": [1]}))
+
+
+def write(folder: Path, p: float | None = 0.9, done: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    row = {"user_id": "u", "round": 0, "question_id": "q", "p": p, "wrong_user_p": None, "own_p": None}
+    (folder / "verdicts.jsonl").write_text(json.dumps(row) + "\n")
+    if done:
+        (folder / "result.json").write_text(a_record(spec=SPEC).model_dump_json())
+    return folder
+
+
+def test_a_run_is_found_by_folder_or_id(tmp_path: Path) -> None:
+    folder = write(tmp_path / "t" / "fspo" / "0123456789")
+    by_id, by_folder = read_run("01234", tmp_path), read_run(str(folder), tmp_path / "nowhere")
+    assert by_id == by_folder
+    assert by_id.verdicts == {("u", 0, "q"): 0.9}
+
+
+def test_what_is_no_finished_judged_run_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "t" / "a" / "aa11")
+    write(tmp_path / "t" / "a" / "aa22")
+    unfinished, unjudged = (
+        write(tmp_path / "t" / "b" / "bb", done=False),
+        write(tmp_path / "t" / "c" / "cc", None),
+    )
+    for name, says in [("zz", "no such run"), ("aa", "2 runs begin so"), (str(unfinished), "not finished"),
+                       (str(unjudged), "was not judged")]:  # fmt: skip
+        with pytest.raises(UserError, match=says):
+            read_run(name, tmp_path)
+    assert main(["compare", "aa11"]) == 2
+
+
+def test_the_table_has_interval_and_counts() -> None:
+    rows = comparison(finished({"u": [1, 1], "v": [1, 0]}), [finished({"u": [0, 1], "v": [1, 0]})])
+    line, _, legend = comparison_table(rows).splitlines()
+    assert line.startswith("fspo - fspo  +25.0 [")
+    assert line.endswith("(2 users, 2 questions, 4 answers)")
+    assert "clustered by user" in legend
