@@ -15,6 +15,7 @@ or the whole of it:
 
     fit        fit(lab, config) -> Personal, which answers and ranks (see `fspo_bench.lab`)
 
+A file that loads a built-in method (`packs.load_builtin_method`) names it in BUILDS_ON.
 A control's file has CONTROL ("wrong_user" or "shuffled_labels") in place of these, and a Config with
 `of`, the method whose shots it spoils when that method is tested.
 """
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from fspo_bench.data.tasks import Preference, User
 from fspo_bench.errors import UserError, did_you_mean
 from fspo_bench.lm.prompts import Context, Seen
-from fspo_bench.packs import Found, load_method, resolve
+from fspo_bench.packs import Found, builtin_method, load_method, resolve
 from fspo_bench.presets import Preset
 from fspo_bench.settings import names_of, replaced
 from fspo_bench.store import digest, file_sha256
@@ -172,5 +173,6 @@ def _open(
     config = replaced(module.Config(), settings)
     own = names_of(config) | {"name"}
     preset = replaced(preset, {k: v for k, v in settings.items() if k not in own})
-    fingerprint = digest([file_sha256(found.path), dataclasses.asdict(config)])
+    files = [found.path, *(builtin_method(name).path for name in getattr(module, "BUILDS_ON", ()))]
+    fingerprint = digest([*map(file_sha256, files), dataclasses.asdict(config)])
     return Method(found.name, found.kind, module, config, fingerprint, preset.show_rejected), preset

@@ -121,6 +121,16 @@ def load_module(file: Path, *names: str) -> ModuleType:
     return module
 
 
+def builtin_method(name: str) -> Found:
+    """A method of the library's own pack, for one that builds on it."""
+    return resolve(name, find_methods([Pack("fspo-bench", builtin_root())]), "method")
+
+
+def load_builtin_method(name: str) -> ModuleType:
+    """The module of a method of the library's own pack; name it in BUILDS_ON, so that runs know its bytes."""
+    return load_method(builtin_method(name))
+
+
 def load_method(found: Found) -> ModuleType:
     """Run a method's file and check what it gives."""
     module = load_module(found.path, found.pack, found.kind, found.name)

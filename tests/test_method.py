@@ -1,6 +1,7 @@
 """A method's contract: settings that are checked, and eyes that see only what it declares."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,13 @@ def test_presets_by_name() -> None:
     assert preset("paper").model == "hf/meta-llama/Llama-3.2-3B-Instruct"
     with pytest.raises(UserError, match=r"unknown preset 'papr', did you mean 'paper'\?"):
         preset("papr")
+
+
+def test_the_hash_covers_what_a_method_builds_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, more="\n\nBUILDS_ON = ('fspo',)\n")
+    before = opened(file)[0].hash
+    edited = tmp_path / "fspo.py"
+    edited.write_text("# another\n")
+    other = resolve("fspo", find_methods(packs()[:1]), "method")
+    monkeypatch.setattr("fspo_bench.method.builtin_method", lambda name: replace(other, path=edited))
+    assert opened(file)[0].hash != before
