@@ -20,7 +20,7 @@ REQUEST = (
 )
 """Stands behind the shots in place of a question."""
 DESCRIPTION_TOKENS = 128
-"""At most; the longest of the bundled tasks' true descriptions have about eighty words."""
+"""At most; true descriptions have about eighty words in `roleplay`, where they are longest."""
 MEASURED = 16
 """Episodes of training users on which a describer is measured."""
 
@@ -48,7 +48,7 @@ def describe(
 def sample_descriptions(
     lab: Lab, state: str, seen: Sequence[Seen], k: int, max_new_tokens: int = DESCRIPTION_TOKENS
 ) -> list[list[str]]:
-    """`k` descriptions of each user, on-policy: temperature 1 and no nucleus."""
+    """`k` descriptions of each user, on-policy: at temperature 1, without a nucleus."""
     asked = [_request(s) for s in seen]
     return lab.sample(state, asked, k, "sampled descriptions", 1.0, 1.0, max_new_tokens)
 

@@ -1,0 +1,213 @@
+"""GPO: group preference optimization, a transformer that reads a user's labelled answers (arXiv 2310.11523).
+
+A neural process on frozen embeddings e(x, y) of the policy (mean over tokens), meta-trained over users.
+Context points are answers with labels, [e; 1] chosen and [e; 0] rejected; target points are [e; 0]. A
+transformer without positions, where every point attends to the context alone, gives each target a mean
+and a standard deviation s. Within a pair the means are softmaxed into p, and the loss of labels l is
+
+    - log N(l; p, s) - log p_w,   p = softmax(mean_w, mean_l),   l = (1, 0)
+
+The answer is the candidate of the shared pool with the highest mean.
+
+    fspo-bench run --method gpo --task roleplay
+
+Faithful: meta-training over users with contexts of varying size, softmax within a question, Gaussian
+log-likelihood, attention to the context alone (so its order cannot matter, and targets cannot see each
+other), no dropout, Adam with a cosine, the paper's sizes. Differs: a point's label is one user's choice
+(1 or 0) and not a group's probability, so the softmax runs over a pair, s, that would shrink without end
+on such labels, has a floor of 0.05, and the cross-entropy of the choice is added to the paper's Gaussian
+likelihood, which alone stays long at a coin's p with a wide s; a context holds 1 to `shots` pairs (the paper: 10 to 100
+questions); the embeddings are standardised; the paper only predicts, here the prediction picks an answer
+(best of K). The row "GPO" in FSPO's table is no GPO but few-shot Pref-FT (`pref_ft`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from fspo_bench.data.tasks import Preference
+from fspo_bench.lab import BestOfK, Judged, Lab, TrainingEpisode, module_parameters
+from fspo_bench.lm.prompts import Seen
+from fspo_bench.progress import track
+
+SEES = ("shots",)
+STD_FLOOR = 0.05
+Pairs = Tensor  # embeddings of preferences, (pairs, 2, size): chosen, rejected
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings beside the preset's budget (`reward_steps`)."""
+
+    episodes: int = 1000
+    """Episodes of training users; a tenth of the users is held out to measure on."""
+    batch: int = 32
+    """Episodes in a step."""
+    width: int = 128
+    layers: int = 6
+    heads: int = 4
+    learning_rate: float = 3e-4
+
+    def __post_init__(self) -> None:
+        for key, least in {"episodes": 2, "batch": 1, "width": 1, "layers": 1, "heads": 1}.items():
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} is {getattr(self, key)}, must be at least {least}")
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}, must be a multiple of heads ({self.heads})")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}, must be above 0")
+
+
+class NeuralProcess(nn.Module):
+    """Labelled points and target points in, each target's mean and standard deviation out."""
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(self, size: int, config: Config) -> None:
+        super().__init__()
+        width = config.width
+        sizes = [size + 1, width, width, width, width]
+        linear = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
+        self.embedder = nn.Sequential(*linear[:-1])
+        layer = nn.TransformerEncoderLayer(width, config.heads, width, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+        self.register_buffer("center", torch.zeros(size))
+        self.register_buffer("spread", torch.ones(size))
+
+    def forward(self, context: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations, (batch, points).
+
+        Args:
+            context: a user's shots, (batch, pairs, 2, size), chosen before rejected.
+            targets: answers, (batch, points, size).
+        """
+        shown = context.flatten(1, 2)
+        labels = context.new_tensor([1.0, 0.0]).repeat(context.shape[1])
+        labels = torch.cat([labels, labels.new_zeros(targets.shape[1])])
+        points = (torch.cat([shown, targets], 1) - self.center) / self.spread
+        tokens = self.embedder(torch.cat([points, labels.expand(len(points), -1)[..., None]], -1))
+        hidden_from = torch.ones(len(labels), len(labels), dtype=torch.bool)
+        hidden_from[:, : shown.shape[1]] = False
+        states = self.encoder(tokens, mask=hidden_from)[:, shown.shape[1] :]
+        mean, std = self.head(states).unbind(-1)
+        return mean, STD_FLOOR + (1 - STD_FLOOR) * softplus(std)
+
+
+def pair_loss(mean: Tensor, std: Tensor) -> Tensor:
+    """Gaussian likelihood of the labels (1, 0) and cross-entropy; points stand (..., 2), chosen first."""
+    label = mean.new_tensor([1.0, 0.0])
+    log_prob: Tensor = torch.distributions.Normal(mean.softmax(-1), std).log_prob(label)
+    return -log_prob.mean() - mean.log_softmax(-1)[..., 0].mean()
+
+
+def fit(lab: Lab, config: Config) -> BestOfK:
+    """Meta-train the transformer; answer by its means."""
+    episodes = lab.episodes(config.episodes, seed=0)
+    learnt, held_out = split(episodes)
+    size = embedded(lab, episodes[0].queries[:1]).shape[-1]
+    net = NeuralProcess(size, config)
+    net.load_state_dict(lab.remembered("gpo", lambda: train(lab, config, learnt).state_dict()))
+    lab.parameters += module_parameters(net)
+    measure(lab, net.eval(), held_out)
+    return BestOfK(lab, lambda items: rewards(lab, net, items))
+
+
+def split(episodes: Sequence[TrainingEpisode]) -> tuple[list[TrainingEpisode], list[TrainingEpisode]]:
+    """What is learnt from and what is held out: a tenth of the users, or of the episodes of few users."""
+    users = list(dict.fromkeys(e.user_id for e in episodes))
+    kept = set(users[: len(users) // 10])
+    if not kept:
+        last = -max(1, len(episodes) // 10)
+        return list(episodes[:last]), list(episodes[last:])
+    return [e for e in episodes if e.user_id not in kept], [e for e in episodes if e.user_id in kept]
+
+
+def train(lab: Lab, config: Config, episodes: Sequence[TrainingEpisode]) -> NeuralProcess:
+    """Each step draws episodes, a context size, and as many shots of each; its queries are the targets."""
+    rng, steps = lab.rng("gpo"), lab.preset.reward_steps
+    shots, queries = embedded_episodes(lab, episodes)
+    points = torch.cat([*shots, *queries]).flatten(0, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(int(rng.integers(2**31)))
+        net = NeuralProcess(points.shape[-1], config)
+    net.center.copy_(points.mean(0))
+    net.spread.copy_(points.std(0) + 1e-6)
+    optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    longest, most = min(map(len, shots)), lab.preset.queries
+    for _ in track(range(steps), "train gpo"):
+        rows = rng.integers(len(episodes), size=config.batch)
+        size = int(rng.integers(1, longest + 1))
+        context = torch.stack([shots[r][rng.permutation(len(shots[r]))[:size]] for r in rows])
+        targets = torch.stack([queries[r][rng.integers(len(queries[r]), size=most)] for r in rows])
+        mean, std = net(context, targets.flatten(1, 2))
+        loss = pair_loss(mean.unflatten(1, (-1, 2)), std.unflatten(1, (-1, 2)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return net
+
+
+def embedded(lab: Lab, preferences: Sequence[Preference]) -> Pairs:
+    """Frozen embeddings of preferences."""
+    texts = [(p.prompt, text) for p in preferences for text in (p.chosen, p.rejected)]
+    points: Pairs = torch.from_numpy(lab.hidden(texts, "mean")).unflatten(0, (-1, 2))
+    return points
+
+
+def embedded_episodes(lab: Lab, episodes: Sequence[TrainingEpisode]) -> tuple[list[Pairs], list[Pairs]]:
+    """The shots of each episode, and the queries of each."""
+    every = embedded(lab, [p for e in episodes for p in (*e.seen.shots, *e.queries)])
+    parts = every.split([n for e in episodes for n in (len(e.seen.shots), len(e.queries))])
+    return list(parts[0::2]), list(parts[1::2])
+
+
+@torch.no_grad()
+def measure(lab: Lab, net: NeuralProcess, episodes: Sequence[TrainingEpisode]) -> None:
+    """Accuracy behind own shots and behind another user's; how many s the labels lie from p."""
+    shots, queries = embedded_episodes(lab, episodes)
+    mean, std = _predicted(net, shots, queries)
+    lab.measured["held_out_accuracy"] = _accuracy(mean)
+    far = torch.tensor([1.0, 0.0]) - mean.softmax(-1)
+    lab.measured["std_calibration"] = float((far / std).square().mean().sqrt())  # 1 is calibrated
+    users = [e.user_id for e in episodes]
+    places = [next((m for m in [*range(n, len(users)), *range(n)] if users[m] != u), None)
+              for n, u in enumerate(users)]  # fmt: skip
+    if None not in places:
+        swapped, _ = _predicted(net, [shots[m] for m in places if m is not None], queries)
+        lab.measured["swapped_accuracy"] = _accuracy(swapped)
+
+
+def _predicted(net: NeuralProcess, shots: Sequence[Pairs], queries: Sequence[Pairs]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation for every query of every user, (pairs, 2)."""
+    rows = [net(s[None], q.flatten(0, 1)[None]) for s, q in zip(shots, queries, strict=True)]
+    mean, std = (torch.cat(column, 1)[0].unflatten(0, (-1, 2)) for column in zip(*rows, strict=True))
+    return mean, std
+
+
+def _accuracy(mean: Tensor) -> float:
+    return float((mean[:, 0] > mean[:, 1]).float().mean())
+
+
+@torch.no_grad()
+def rewards(lab: Lab, net: NeuralProcess, items: Sequence[Judged]) -> list[float]:
+    """The mean of each answer for its user; a user's answers go through the transformer together."""
+    points = torch.from_numpy(lab.hidden([(prompt, text) for _, prompt, text in items], "mean"))
+    places: dict[Seen, list[int]] = {}
+    for n, (seen, _, _) in enumerate(items):
+        places.setdefault(seen, []).append(n)
+    contexts = embedded(lab, [shot for seen in places for shot in seen.shots])
+    found = np.zeros(len(items))
+    for rows, context in zip(places.values(), contexts.split([len(s.shots) for s in places]), strict=True):
+        found[rows] = net(context[None], points[rows][None])[0][0]
+    return [float(x) for x in found]
