@@ -16,9 +16,10 @@ log-likelihood, attention to the context alone (so its order cannot matter, and 
 other), no dropout, Adam with a cosine, the paper's sizes. Differs: a point's label is one user's choice
 (1 or 0) and not a group's probability, so the softmax runs over a pair, s, that would shrink without end
 on such labels, has a floor of 0.05, and the cross-entropy of the choice is added to the paper's Gaussian
-likelihood, which alone stays long at a coin's p with a wide s; a context holds 1 to `shots` pairs (the paper: 10 to 100
-questions); the embeddings are standardised; the paper only predicts, here the prediction picks an answer
-(best of K). The row "GPO" in FSPO's table is no GPO but few-shot Pref-FT (`pref_ft`).
+likelihood (alone, it did not leave chance at one of two step sizes on a planted task); a context holds 1
+to `shots` pairs (the paper: 10 to 100 questions); the embeddings are standardised; the paper only
+predicts, here the prediction picks an answer (best of K). The row "GPO" in FSPO's table is no GPO but
+few-shot Pref-FT (`pref_ft`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Config:
     """Settings beside the preset's budget (`reward_steps`)."""
 
     episodes: int = 1000
-    """Episodes of training users; a tenth of the users is held out to measure on."""
+    """Episodes of training users; a tenth of the users (not of the questions) is held out to measure on."""
     batch: int = 32
     """Episodes in a step."""
     width: int = 128

@@ -15,10 +15,10 @@ the shared pool with the highest r_u.
 Faithful: softmax mixtures of shared directions, frozen embeddings, alternating Adam steps, the pull
 towards a general reward ramped from 20% to 80% of training, directions that no user gives a hundredth
 pruned, V frozen for new users, best of K. Differs: phi is the policy's own last layer, standardised and
-divided by sqrt(size) (the paper: that of a strong general reward model, divided by 100), so v, in the paper that model's head, is a
-Bradley-Terry fit (K = 1) to all training users, from which V starts; `pull` is weighed against a mean
-loss; a new user's w_u starts at the training users' mean and a Gaussian prior holds it there, since four
-shots cannot tell K weights.
+divided by sqrt(size) (the paper: that of a strong general reward model, divided by 100), so v, in the
+paper that model's head, is a Bradley-Terry fit (K = 1) to all training users, from which V starts; `pull`
+is weighed against a mean loss; a new user's w_u starts at the training users' mean and a Gaussian prior
+holds it there, since four shots cannot tell K weights.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Config:
     """Settings beside the preset's budget (`reward_steps`)."""
 
     episodes: int = 1000
-    """Episodes of training users; a tenth of the users is held out to measure on."""
+    """Episodes of training users; a tenth of the users (not of the questions) is held out to measure on."""
     bases: int = 10
     """K, the shared directions."""
     pull: float = 0.01

@@ -55,7 +55,7 @@ class Config:
     """Settings beside the preset's budget (`reward_steps`)."""
 
     episodes: int = 1000
-    """Episodes of training users; a tenth of the users is held out to measure on."""
+    """Episodes of training users; a tenth of the users (not of the questions) is held out to measure on."""
     batch: int = 32
     """Episodes in a step."""
     width: int = 512
