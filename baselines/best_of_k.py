@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from fspo_bench.lab import BestOfK, Judged, Lab, Personal
+from fspo_bench.lab import Lab, Personal
+from fspo_bench.rewards import BestOfK, Judged
 
 SEES = ("judge",)
 

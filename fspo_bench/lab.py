@@ -267,28 +267,6 @@ class Prompted:
         return [row[n] - row[n + 1] for row in scores for n in range(0, len(row), 2)]
 
 
-Judged = tuple[Seen, str, str]  # for this user: the prompt, an answer
-Reward = Callable[[Sequence[Judged]], Sequence[float]]
-
-
-@dataclass(frozen=True)
-class BestOfK:
-    """Answers with the candidate of the shared pool that a user's reward puts first."""
-
-    lab: Lab
-    reward: Reward
-
-    def answer(self, asked: Sequence[tuple[Seen, str]]) -> list[Reply]:
-        pool = self.lab.candidates([prompt for _, prompt in asked])
-        rewards = iter(self.reward([(seen, p, text) for seen, p in asked for text in pool[p]]))
-        return [Reply(max(pool[p], key=lambda _: next(rewards))) for _, p in asked]
-
-    def margins(self, pairs: Sequence[tuple[Seen, Preference]]) -> list[float]:
-        both = [(seen, p.prompt, text) for seen, p in pairs for text in (p.chosen, p.rejected)]
-        rewards = [float(r) for r in self.reward(both)]
-        return [rewards[n] - rewards[n + 1] for n in range(0, len(rewards), 2)]
-
-
 def module_parameters(*modules: Any) -> int:
     """How many numbers torch modules (or tensors) hold."""
     return sum(p.numel() for m in modules for p in (m.parameters() if hasattr(m, "parameters") else [m]))

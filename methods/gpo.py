@@ -33,14 +33,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from fspo_bench.data.tasks import Preference
-from fspo_bench.lab import BestOfK, Judged, Lab, TrainingEpisode, module_parameters
-from fspo_bench.lm.prompts import Seen
+from fspo_bench.lab import Lab, TrainingEpisode, module_parameters
 from fspo_bench.progress import track
+from fspo_bench.rewards import (
+    BestOfK,
+    Judged,
+    Pairs,
+    another_user,
+    by_user,
+    embedded,
+    embedded_episodes,
+    embedded_shots,
+    held_out,
+)
 
 SEES = ("shots",)
 STD_FLOOR = 0.05
-Pairs = Tensor  # embeddings of preferences, (pairs, 2, size): chosen, rejected
 
 
 @dataclass(frozen=True)
@@ -113,29 +121,19 @@ def pair_loss(mean: Tensor, std: Tensor) -> Tensor:
 def fit(lab: Lab, config: Config) -> BestOfK:
     """Meta-train the transformer; answer by its means."""
     episodes = lab.episodes(config.episodes, seed=0)
-    learnt, held_out = split(episodes)
-    size = embedded(lab, episodes[0].queries[:1]).shape[-1]
+    learnt, measured = held_out(episodes)
+    size = embedded(lab, episodes[0].queries[:1], "mean").shape[-1]
     net = NeuralProcess(size, config)
     net.load_state_dict(lab.remembered("gpo", lambda: train(lab, config, learnt).state_dict()))
     lab.parameters += module_parameters(net)
-    measure(lab, net.eval(), held_out)
+    measure(lab, net.eval(), measured)
     return BestOfK(lab, lambda items: rewards(lab, net, items))
-
-
-def split(episodes: Sequence[TrainingEpisode]) -> tuple[list[TrainingEpisode], list[TrainingEpisode]]:
-    """What is learnt from and what is held out: a tenth of the users, or of the episodes of few users."""
-    users = list(dict.fromkeys(e.user_id for e in episodes))
-    kept = set(users[: len(users) // 10])
-    if not kept:
-        last = -max(1, len(episodes) // 10)
-        return list(episodes[:last]), list(episodes[last:])
-    return [e for e in episodes if e.user_id not in kept], [e for e in episodes if e.user_id in kept]
 
 
 def train(lab: Lab, config: Config, episodes: Sequence[TrainingEpisode]) -> NeuralProcess:
     """Each step draws episodes, a context size, and as many shots of each; its queries are the targets."""
     rng, steps = lab.rng("gpo"), lab.preset.reward_steps
-    shots, queries = embedded_episodes(lab, episodes)
+    shots, queries = embedded_episodes(lab, episodes, "mean")
     points = torch.cat([*shots, *queries]).flatten(0, 1)
     with torch.random.fork_rng():
         torch.manual_seed(int(rng.integers(2**31)))
@@ -159,33 +157,16 @@ def train(lab: Lab, config: Config, episodes: Sequence[TrainingEpisode]) -> Neur
     return net
 
 
-def embedded(lab: Lab, preferences: Sequence[Preference]) -> Pairs:
-    """Frozen embeddings of preferences."""
-    texts = [(p.prompt, text) for p in preferences for text in (p.chosen, p.rejected)]
-    points: Pairs = torch.from_numpy(lab.hidden(texts, "mean")).unflatten(0, (-1, 2))
-    return points
-
-
-def embedded_episodes(lab: Lab, episodes: Sequence[TrainingEpisode]) -> tuple[list[Pairs], list[Pairs]]:
-    """The shots of each episode, and the queries of each."""
-    every = embedded(lab, [p for e in episodes for p in (*e.seen.shots, *e.queries)])
-    parts = every.split([n for e in episodes for n in (len(e.seen.shots), len(e.queries))])
-    return list(parts[0::2]), list(parts[1::2])
-
-
 @torch.no_grad()
 def measure(lab: Lab, net: NeuralProcess, episodes: Sequence[TrainingEpisode]) -> None:
     """Accuracy behind own shots and behind another user's; how many s the labels lie from p."""
-    shots, queries = embedded_episodes(lab, episodes)
+    shots, queries = embedded_episodes(lab, episodes, "mean")
     mean, std = _predicted(net, shots, queries)
     lab.measured["held_out_accuracy"] = _accuracy(mean)
     far = torch.tensor([1.0, 0.0]) - mean.softmax(-1)
     lab.measured["std_calibration"] = float((far / std).square().mean().sqrt())  # 1 is calibrated
-    users = [e.user_id for e in episodes]
-    places = [next((m for m in [*range(n, len(users)), *range(n)] if users[m] != u), None)
-              for n, u in enumerate(users)]  # fmt: skip
-    if None not in places:
-        swapped, _ = _predicted(net, [shots[m] for m in places if m is not None], queries)
+    if others := another_user(episodes):
+        swapped, _ = _predicted(net, [shots[m] for m in others], queries)
         lab.measured["swapped_accuracy"] = _accuracy(swapped)
 
 
@@ -204,11 +185,8 @@ def _accuracy(mean: Tensor) -> float:
 def rewards(lab: Lab, net: NeuralProcess, items: Sequence[Judged]) -> list[float]:
     """The mean of each answer for its user; a user's answers go through the transformer together."""
     points = torch.from_numpy(lab.hidden([(prompt, text) for _, prompt, text in items], "mean"))
-    places: dict[Seen, list[int]] = {}
-    for n, (seen, _, _) in enumerate(items):
-        places.setdefault(seen, []).append(n)
-    contexts = embedded(lab, [shot for seen in places for shot in seen.shots])
-    found = np.zeros(len(items))
-    for rows, context in zip(places.values(), contexts.split([len(s.shots) for s in places]), strict=True):
+    places, found = by_user(items), np.zeros(len(items))
+    contexts = embedded_shots(lab, list(places), "mean")
+    for rows, context in zip(places.values(), contexts, strict=True):
         found[rows] = net(context[None], points[rows][None])[0][0]
     return [float(x) for x in found]

@@ -32,9 +32,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, softplus
 
 from fspo_bench.data.tasks import Preference
-from fspo_bench.lab import BestOfK, Judged, Lab, TrainingEpisode, module_parameters
+from fspo_bench.lab import Lab, TrainingEpisode, module_parameters
 from fspo_bench.lm.prompts import Seen
 from fspo_bench.progress import track
+from fspo_bench.rewards import BestOfK, Judged, another_user, embedded, held_out
 
 SEES = ("shots",)
 LEAST_WEIGHT = 0.01  # a direction that no training user gives so much is pruned
@@ -114,22 +115,12 @@ def fit(lab: Lab, config: Config) -> BestOfK:
 
 def trained(lab: Lab, config: Config) -> Lore:
     """Find the shared directions, or take them from the store, and measure them."""
-    learnt, held_out = split(lab.episodes(config.episodes, seed=0))
+    learnt, measured = held_out(lab.episodes(config.episodes, seed=0))
     found = lab.remembered("lore", lambda: train(lab, config, learnt))
     lab.parameters += module_parameters(found["bases"], found["weights"], found["population"])
     lore = Lore(lab, found["bases"], found["spread"], found["weights"].mean(0), config.prior)
-    measure(lore, found["weights"].softmax(-1), held_out)
+    measure(lore, found["weights"].softmax(-1), measured)
     return lore
-
-
-def split(episodes: Sequence[TrainingEpisode]) -> tuple[list[TrainingEpisode], list[TrainingEpisode]]:
-    """What is learnt from and what is held out: a tenth of the users, or of the episodes of few users."""
-    users = list(dict.fromkeys(e.user_id for e in episodes))
-    kept = set(users[: len(users) // 10])
-    if not kept:
-        last = -max(1, len(episodes) // 10)
-        return list(episodes[:last]), list(episodes[last:])
-    return [e for e in episodes if e.user_id not in kept], [e for e in episodes if e.user_id in kept]
 
 
 def train(lab: Lab, config: Config, episodes: Sequence[TrainingEpisode]) -> dict[str, Tensor]:
@@ -138,7 +129,7 @@ def train(lab: Lab, config: Config, episodes: Sequence[TrainingEpisode]) -> dict
     number = {user: n for n, user in enumerate(dict.fromkeys(e.user_id for e in episodes))}
     sizes = torch.tensor([len(e.seen.shots) + len(e.queries) for e in episodes])
     whose = torch.tensor([number[e.user_id] for e in episodes]).repeat_interleave(sizes)
-    spread = embedded(lab, preferences).std(0) + 1e-6
+    spread = embedded(lab, preferences, "last").flatten(0, 1).std(0) + 1e-6
     spread = spread * len(spread) ** 0.5
     apart = gaps(lab, preferences) / spread
     v = population(apart, config, lab.preset.reward_steps)
@@ -179,16 +170,10 @@ def population(apart: Tensor, config: Config, steps: int) -> Tensor:
     return v.detach()
 
 
-def embedded(lab: Lab, preferences: Sequence[Preference]) -> Tensor:
-    """Frozen embeddings of preferences, (2 * preferences, size): chosen, rejected, chosen, ..."""
-    texts = [(p.prompt, text) for p in preferences for text in (p.chosen, p.rejected)]
-    return torch.from_numpy(lab.hidden(texts, "last"))
-
-
 def gaps(lab: Lab, preferences: Sequence[Preference]) -> Tensor:
     """Chosen minus rejected, (preferences, size)."""
-    points = embedded(lab, preferences)
-    return points[0::2] - points[1::2]
+    points = embedded(lab, preferences, "last")
+    return points[:, 0] - points[:, 1]
 
 
 def measure(lore: Lore, usage: Tensor, episodes: Sequence[TrainingEpisode]) -> None:
@@ -200,11 +185,8 @@ def measure(lore: Lore, usage: Tensor, episodes: Sequence[TrainingEpisode]) -> N
     fitted = [lore.weights(gaps(lab, e.seen.shots)) for e in episodes]
     queries = [lore.scores(gaps(lab, e.queries)) for e in episodes]
     lab.measured["held_out_accuracy"] = _accuracy(fitted, queries)
-    users = [e.user_id for e in episodes]
-    places = [next((m for m in [*range(n, len(users)), *range(n)] if users[m] != u), None)
-              for n, u in enumerate(users)]  # fmt: skip
-    if None not in places:
-        lab.measured["swapped_accuracy"] = _accuracy([fitted[m] for m in places if m is not None], queries)
+    if others := another_user(episodes):
+        lab.measured["swapped_accuracy"] = _accuracy([fitted[m] for m in others], queries)
 
 
 def _accuracy(weights: Sequence[Tensor], queries: Sequence[Tensor]) -> float:

@@ -38,16 +38,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from fspo_bench.data.tasks import Preference
-from fspo_bench.lab import BestOfK, Judged, Lab, TrainingEpisode, module_parameters
+from fspo_bench.lab import Lab, TrainingEpisode, module_parameters
 from fspo_bench.lm.prompts import Seen
 from fspo_bench.progress import track
+from fspo_bench.rewards import (
+    BestOfK,
+    Judged,
+    Pairs,
+    another_user,
+    by_user,
+    embedded,
+    embedded_episodes,
+    embedded_shots,
+    held_out,
+)
 
 SEES = ("shots",)
 CYCLES, FLOOR = 4, 0.1  # of the KL's ramp
 COMPARED = 256  # answers in B
 ACTIVE = 0.01  # from which variance of its mu between users on a latent dimension is in use
-Pairs = Tensor  # embeddings of preferences, (pairs, 2, size): chosen, rejected
 
 
 @dataclass(frozen=True)
@@ -145,18 +154,14 @@ class Vpl:
     @torch.no_grad()
     def latent(self, seens: Sequence[Seen]) -> Tensor:
         """z = mu of each user, (users, latent)."""
-        contexts = embedded(self.lab, [shot for seen in seens for shot in seen.shots])
-        parts = contexts.split([len(seen.shots) for seen in seens])
-        return torch.cat([self.model.encode(part[None])[0] for part in parts])
+        contexts = embedded_shots(self.lab, seens, "last")
+        return torch.cat([self.model.encode(context[None])[0] for context in contexts])
 
     @torch.no_grad()
     def reward(self, items: Sequence[Judged]) -> list[float]:
         """The bounded reward of each answer for its user; z is found once a user."""
         points = torch.from_numpy(self.lab.hidden([(p, text) for _, p, text in items], "last"))
-        places: dict[Seen, list[int]] = {}
-        for n, (seen, _, _) in enumerate(items):
-            places.setdefault(seen, []).append(n)
-        found = np.zeros(len(items))
+        places, found = by_user(items), np.zeros(len(items))
         for rows, z in zip(places.values(), self.latent(list(places)), strict=True):
             r = self.model.rewards(points[rows][None], z[None])[0].double()
             against = self.model.rewards(self.model.compared[None], z[None])[0].double()
@@ -171,30 +176,20 @@ def fit(lab: Lab, config: Config) -> BestOfK:
 
 def trained(lab: Lab, config: Config) -> Vpl:
     """Train encoder and reward, or take them from the store, and measure them."""
-    learnt, held_out = split(lab.episodes(config.episodes, seed=0))
-    size = embedded(lab, learnt[0].queries[:1]).shape[-1]
+    learnt, measured = held_out(lab.episodes(config.episodes, seed=0))
+    size = embedded(lab, learnt[0].queries[:1], "last").shape[-1]
     model = Model(size, config)
     model.load_state_dict(lab.remembered("vpl", lambda: train(lab, config, learnt)))
     lab.parameters += module_parameters(model)
     lab.measured["disputed_shots"] = float(np.mean(np.concatenate(disputed(learnt))))
-    measure(lab, model.eval(), held_out)
+    measure(lab, model.eval(), measured)
     return Vpl(lab, model)
-
-
-def split(episodes: Sequence[TrainingEpisode]) -> tuple[list[TrainingEpisode], list[TrainingEpisode]]:
-    """What is learnt from and what is held out: a tenth of the users, or of the episodes of few users."""
-    users = list(dict.fromkeys(e.user_id for e in episodes))
-    kept = set(users[: len(users) // 10])
-    if not kept:
-        last = -max(1, len(episodes) // 10)
-        return list(episodes[:last]), list(episodes[last:])
-    return [e for e in episodes if e.user_id not in kept], [e for e in episodes if e.user_id in kept]
 
 
 def train(lab: Lab, config: Config, episodes: Sequence[TrainingEpisode]) -> dict[str, Tensor]:
     """Each step draws episodes, a context length, and as many shots of each; its queries are the targets."""
     rng, steps = lab.rng("vpl"), lab.preset.reward_steps
-    shots, queries = embedded_episodes(lab, episodes)
+    shots, queries = embedded_episodes(lab, episodes, "last")
     telling = disputed(episodes)
     points = torch.cat([*shots, *queries]).flatten(0, 1)
     noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
@@ -235,35 +230,17 @@ def drawn(telling: Sequence[bool], length: int, rng: np.random.Generator) -> lis
     return [*first, *(n for n in order if n not in first)][:length]
 
 
-def embedded(lab: Lab, preferences: Sequence[Preference]) -> Pairs:
-    """Frozen embeddings of preferences."""
-    texts = [(p.prompt, text) for p in preferences for text in (p.chosen, p.rejected)]
-    points: Pairs = torch.from_numpy(lab.hidden(texts, "last")).unflatten(0, (-1, 2))
-    return points
-
-
-def embedded_episodes(lab: Lab, episodes: Sequence[TrainingEpisode]) -> tuple[list[Pairs], list[Pairs]]:
-    """The shots of each episode, and the queries of each."""
-    every = embedded(lab, [p for e in episodes for p in (*e.seen.shots, *e.queries)])
-    parts = every.split([n for e in episodes for n in (len(e.seen.shots), len(e.queries))])
-    return list(parts[0::2]), list(parts[1::2])
-
-
 @torch.no_grad()
 def measure(lab: Lab, model: Model, episodes: Sequence[TrainingEpisode]) -> None:
     """The collapse monitor: an unused latent has no KL and no active units, and a swap costs nothing."""
-    shots, queries = embedded_episodes(lab, episodes)
+    shots, queries = embedded_episodes(lab, episodes, "last")
     found = [model.encode(s[None]) for s in shots]
     mu, log_variance = (torch.cat(column) for column in zip(*found, strict=True))
     lab.measured["kl_nats"] = float(kl_to_prior(mu, log_variance).mean())
     lab.measured["active_units"] = float((mu.var(0, unbiased=False) > ACTIVE).sum())
     lab.measured["held_out_accuracy"] = _accuracy(model, mu, queries)
-    users = [e.user_id for e in episodes]
-    places = [next((m for m in [*range(n, len(users)), *range(n)] if users[m] != u), None)
-              for n, u in enumerate(users)]  # fmt: skip
-    if None not in places:
-        other = [m for m in places if m is not None]
-        lab.measured["swapped_accuracy"] = _accuracy(model, mu[other], queries)
+    if others := another_user(episodes):
+        lab.measured["swapped_accuracy"] = _accuracy(model, mu[others], queries)
 
 
 def _accuracy(model: Model, mu: Tensor, queries: Sequence[Pairs]) -> float:

@@ -18,10 +18,11 @@ all that the policy knows of the user is z.
 
 from dataclasses import dataclass
 
-from fspo_bench.lab import Lab, Lesson, Prompted, Reward, TrainingEpisode
+from fspo_bench.lab import Lab, Lesson, Prompted, TrainingEpisode
 from fspo_bench.lm.prompts import Context, Seen
 from fspo_bench.lm.train import Stage
 from fspo_bench.packs import load_builtin_method
+from fspo_bench.rewards import Reward
 
 SEES = ("shots",)
 BUILDS_ON = ("vpl",)

@@ -1,6 +1,6 @@
 """What a method works with: what it may know, samples and pools that are the same again, best of K."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +9,9 @@ import torch
 from fspo_bench.data.task_files import load_task
 from fspo_bench.data.tasks import Preference
 from fspo_bench.errors import UserError
-from fspo_bench.lab import BestOfK, Judged, Lab, Lesson, lesson_of
+from fspo_bench.lab import Lab, Lesson, lesson_of
 from fspo_bench.lm.policy import Policy
-from fspo_bench.lm.prompts import Context, PromptEncoder, Seen
+from fspo_bench.lm.prompts import Context, PromptEncoder
 from fspo_bench.lm.train import Stage
 from fspo_bench.method import open_methods
 from fspo_bench.packs import find_methods, packs, resolve
@@ -135,21 +135,3 @@ def test_frozen_states_are_of_the_untouched_model_and_its_pooling(lab_of: Callab
     alone = lab_of(store="another").hidden(texts[1:2], "last")
     assert alone[0] == pytest.approx(last[1], abs=1e-4), "no padding is seen"
     assert abs(lab.hidden(texts, "mean") - last).max() > 0.01
-
-
-class _Pool:
-    def candidates(self, prompts: Sequence[str]) -> dict[str, list[str]]:
-        return {p: ["bb", "a", "cccc"] for p in prompts}
-
-
-def test_best_of_k_answers_with_what_each_user_wants_most() -> None:
-    long, short = Seen(description="long"), Seen(description="short")
-
-    def reward(items: Sequence[Judged]) -> list[float]:
-        return [len(text) * (1 if seen is long else -1) for seen, _, text in items]
-
-    method = BestOfK(_Pool(), reward)  # type: ignore[arg-type]
-    asked = [(long, "p"), (short, "p"), (long, "q")]
-    assert [r.text for r in method.answer(asked)] == ["cccc", "a", "cccc"]
-    pair = Preference("q", "p", "xx", "y")
-    assert method.margins([(long, pair), (short, pair)]) == [1, -1]

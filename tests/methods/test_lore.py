@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fspo_bench.lab import BestOfK, Judged
 from fspo_bench.lm.prompts import Seen
+from fspo_bench.rewards import BestOfK, Judged
 from tests.methods.planted import SIZE, PlantedLab, accuracy, best_share, method
 
 lore = method("lore")

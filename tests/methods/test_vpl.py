@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from fspo_bench.lab import BestOfK, Judged
 from fspo_bench.lm.prompts import Seen
+from fspo_bench.rewards import BestOfK, Judged
 from tests.methods.planted import SIZE, PlantedLab, accuracy, best_share, method
 
 vpl = method("vpl")

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from fspo_bench.data.tasks import Preference
-from fspo_bench.lab import Judged, Lesson, TrainingEpisode
+from fspo_bench.lab import Lesson, TrainingEpisode
 from fspo_bench.lm.prompts import Seen
 from fspo_bench.lm.train import Stage
 from fspo_bench.packs import load_builtin_method
 from fspo_bench.presets import PRESETS
+from fspo_bench.rewards import Judged
 
 policy = load_builtin_method("vpl_policy")
 
