@@ -22,7 +22,7 @@ compare: .venv/bench
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict fspo_bench
+	$(BIN)/mypy --strict fspo_bench methods/*.py baselines/*.py
 
 data-cards: .venv/ready
 	$(BIN)/python -m fspo_bench.evaluate.datacard tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
