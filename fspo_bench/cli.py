@@ -231,7 +231,10 @@ def _compare(arguments: argparse.Namespace) -> None:
         raise UserError("compare: give at least two runs")
     first, *others = [read_run(name, Path(arguments.output_path)) for name in arguments.runs]
     rows = comparison(first, others)
-    print(json.dumps(rows, indent=2) if arguments.json else comparison_table(rows))
+    if arguments.json:
+        print(json.dumps([{"runs": name, **metric.model_dump()} for name, metric in rows], indent=2))
+    else:
+        print(comparison_table(rows))
 
 
 def _cp(arguments: argparse.Namespace) -> None:

@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fspo_bench.data.tasks import Preference
-from fspo_bench.lab import Lab, Prompted, Reply, TrainingEpisode, lesson_of
+from fspo_bench.lab import Lab, Prompted, Reply
 from fspo_bench.lm.prompts import Context, Seen, description_context, shots_context
-from fspo_bench.lm.train import Stage
-from fspo_bench.presets import Preset
 
 REQUEST = (
     "Leave the questions above. In one or two sentences, describe this user: "
@@ -55,34 +53,6 @@ def sample_descriptions(
 
 def _request(seen: Seen) -> tuple[Context, str]:
     return shots_context(seen), REQUEST
-
-
-def two_stages(loss: str, preset: Preset) -> tuple[Stage, Stage]:
-    """FSPO's stages: maximum likelihood, then a preference loss with that as its reference."""
-    beta = preset.ipo_beta if loss == "ipo" else preset.dpo_beta
-    together = preset.contexts_per_step
-    return (
-        Stage("sft", preset.sft_contexts, preset.sft_lr, contexts_per_step=together),
-        Stage(loss, preset.contexts, preset.lr, beta, together),
-    )
-
-
-def train_answerer(
-    lab: Lab, stages: Sequence[Stage], contexts: Callable[[Sequence[TrainingEpisode]], Sequence[Context]]
-) -> tuple[str, str]:
-    """Train the policy behind a context for each episode; the trained state, and its reference.
-
-    The episodes are those that FSPO trains on.
-    """
-    reference = state = lab.start
-    for number, stage in enumerate(stages):
-        episodes = lab.episodes(stage.contexts, number)
-        lessons = [
-            lesson_of(context, e.queries, stage)
-            for context, e in zip(contexts(episodes), episodes, strict=True)
-        ]
-        reference, state = state, lab.train(stage, lessons, state)
-    return state, reference
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fspo_bench.data.tasks import Preference, Task
+from fspo_bench.errors import UserError
 from fspo_bench.lm.embed import Array, Pooling, Text, hidden_states, sentence_embeddings
 from fspo_bench.lm.outputs import answers, samples
 from fspo_bench.lm.policy import Policy
@@ -205,20 +206,35 @@ class Lab:
 
     def worth(self, seen: Seen, prompt: str, texts: Sequence[str]) -> list[float]:
         """How much the judge finds the user wants each answer (only for methods that see the judge)."""
-        assert self._worth is not None, "the method must declare SEES = ('judge',)"
+        if self._worth is None:
+            raise UserError("lab.worth asks the judge: the method's file must declare SEES = ('judge',)")
         return self._worth(seen.user_id, prompt, texts)
 
     # --- ready-made ways to answer ---
 
     def prompted(self, context: Callable[[Seen], Context], stages: Sequence[Stage]) -> Prompted:
         """Train a policy through the stages behind a context, and answer behind it."""
-        states = [self.start]
+        state, reference = self.train_stages(stages, lambda es: [context(e.seen) for e in es])
+        implicit = bool(stages) and stages[-1].loss != "sft"
+        return Prompted(self, context, state, reference if implicit else None)
+
+    def train_stages(
+        self, stages: Sequence[Stage], contexts: Callable[[Sequence[TrainingEpisode]], Sequence[Context]]
+    ) -> tuple[str, str]:
+        """Train the policy behind a context for each episode, stage by stage.
+
+        Returns:
+            The trained state, and the state before the last stage: what a preference loss was held to.
+        """
+        reference = state = self.start
         for number, stage in enumerate(stages):
             episodes = self.episodes(stage.contexts, number)
-            lessons = [lesson_of(context(e.seen), e.queries, stage) for e in episodes]
-            states.append(self.train(stage, lessons, states[-1]))
-        implicit = bool(stages) and stages[-1].loss != "sft"
-        return Prompted(self, context, states[-1], states[-2] if implicit else None)
+            lessons = [
+                lesson_of(context, e.queries, stage)
+                for context, e in zip(contexts(episodes), episodes, strict=True)
+            ]
+            reference, state = state, self.train(stage, lessons, state)
+        return state, reference
 
 
 def lesson_of(context: Context, queries: Sequence[Preference], stage: Stage) -> Lesson:

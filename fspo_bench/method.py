@@ -56,6 +56,8 @@ class Method:
     show_rejected: bool
     control: str = ""
     """How a test user's shots are spoilt before the method sees them."""
+    trained_as: str = ""
+    """For a control the hash of the method whose training is its own; empty otherwise."""
 
     @property
     def personal(self) -> bool:
@@ -72,13 +74,17 @@ class Method:
     def sees_description(self) -> bool:
         return "description" in self.module.SEES
 
+    @property
+    def sees_judge(self) -> bool:
+        return "judge" in self.module.SEES
+
     def seen(self, user: User, shots: tuple[Preference, ...]) -> Seen:
         """What the method declared that it sees of a user, and nothing else."""
         return Seen(
             shots=shots if "shots" in self.module.SEES else (),
             description=user.description if self.sees_description else "",
             show_rejected=self.show_rejected,
-            user_id=user.user_id if "judge" in self.module.SEES else "",
+            user_id=user.user_id if self.sees_judge else "",
         )
 
     def context(self, seen: Seen) -> Context:
@@ -160,8 +166,9 @@ def _parent(
 
 def _controlled(found: Found, module: ModuleType, of: Method) -> Method:
     fingerprint = digest([file_sha256(found.path), of.hash])
+    name = f"{found.name}-{of.name}"
     return replace(
-        of, name=f"{found.name}-{of.name}", kind=found.kind, hash=fingerprint, control=module.CONTROL
+        of, name=name, kind=found.kind, hash=fingerprint, control=module.CONTROL, trained_as=of.hash
     )
 
 

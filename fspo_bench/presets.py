@@ -61,6 +61,11 @@ class Preset:
                 raise ValueError(f"{key} is {getattr(self, key)}, must be above 0")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype is '{self.dtype}'{did_you_mean(self.dtype, DTYPES)}")
+        if not self.lora_rank and self.dtype != "float32":
+            raise ValueError(
+                f"lora_rank is 0 and dtype is '{self.dtype}': steps of training are too small for half "
+                "precision; use dtype=float32 or a LoRA rank"
+            )
         if self.chunk % 2:
             raise ValueError(f"chunk is {self.chunk}, must be even: the two answers of a pair stay together")
 
@@ -81,7 +86,7 @@ PRESETS = {
         Preset(
             "paper", model="hf/meta-llama/Llama-3.2-3B-Instruct", shots=8, show_rejected=True, queries=1,
             sft_contexts=20000, contexts=20000, contexts_per_step=4, sft_lr=1e-7, lr=1e-6,
-            ipo_beta=0.01, lora_rank=0, dtype="bfloat16", chunk=16,
+            ipo_beta=0.01, lora_rank=0, chunk=16,
             test_users=200, test_questions=12, test_pairs=12, candidates=16, reward_steps=5000,
         ),
     )

@@ -35,7 +35,7 @@ from fspo_bench.progress import say
 from fspo_bench.store import Store, canonical, digest, write_atomic
 
 EVALUATION_SEED = 0  # test episodes are the same for every method and training seed
-VERSION = 4  # raise when the same spec can give another number
+VERSION = 5  # raise when the same spec can give another number
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def run(request: Request, store: Store) -> Record:
     if (folder / "result.json").is_file():
         say(f"{name}: already complete, no model work done")
         return read_record(folder / "result.json")
+    if method.sees_judge and not judged:
+        raise UserError(f"method '{method.name}' asks the offline judge, and task {task.name} has none")
     _claim(folder, spec)
     say(f"{name}: {folder}")
     clock = _Clock()
@@ -109,13 +111,9 @@ def run(request: Request, store: Store) -> Record:
 
 def _lab(request: Request, policy: Policy, encoder: PromptEncoder, judge: Judge | None, store: Store) -> Lab:
     method = request.method
-    if "judge" in method.module.SEES and judge is None:
-        raise UserError(
-            f"method '{method.name}' asks the offline judge, and task {request.task.name} has none"
-        )
     lab = Lab(
         policy, encoder, request.preset, store, request.seed, _training_key(request, policy),
-        _task=request.task, _seen=method.seen, _worth=judge.worths if judge else None,
+        _task=request.task, _seen=method.seen, _worth=judge.worths if judge and method.sees_judge else None,
         _trains_on_descriptions="train_descriptions" in method.module.SEES,
     )  # fmt: skip
     if request.init:
@@ -125,10 +123,12 @@ def _lab(request: Request, policy: Policy, encoder: PromptEncoder, judge: Judge 
 
 
 def _training_key(request: Request, policy: Policy) -> str:
-    """Everything that may change what a method learns: the run's spec without the budget of the test."""
+    """Everything that may change what a method learns; a control learns what its method does."""
     spec = _spec(request, policy, None)
-    spec["preset"] = {k: v for k, v in spec["preset"].items() if not k.startswith("test_")}
-    return digest({k: v for k, v in spec.items() if k not in ("limit", "seed")})
+    learns = request.method.trained_as or request.method.hash
+    beside = ("name", "chunk", "candidates")  # change nothing that is learnt
+    budget = {k: v for k, v in spec["preset"].items() if not k.startswith("test_") and k not in beside}
+    return digest([spec["version"], spec["task"], learns, spec["model"], budget, spec["init"]])
 
 
 def _note_similarity(task: Task, answered: Sequence[Answered], store: Store) -> dict[str, float]:

@@ -14,7 +14,7 @@ of one step are those of one user (K = `queries`), AdamW and LoRA unless the pre
 from dataclasses import dataclass
 
 from fspo_bench.lm.prompts import Context, Seen
-from fspo_bench.lm.train import Stage
+from fspo_bench.lm.train import Stage, two_stages
 from fspo_bench.presets import Preset
 
 SEES = ()
@@ -32,7 +32,4 @@ def context(seen: Seen, config: Config) -> Context:
 
 def stages(config: Config, preset: Preset) -> list[Stage]:
     """Supervised fine-tuning, then DPO."""
-    return [
-        Stage("sft", preset.sft_contexts, preset.sft_lr, contexts_per_step=preset.contexts_per_step),
-        Stage("dpo", preset.contexts, preset.lr, preset.dpo_beta, preset.contexts_per_step),
-    ]
+    return two_stages("dpo", preset)

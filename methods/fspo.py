@@ -18,7 +18,7 @@ question, AdamW and LoRA unless the preset is `paper`.
 from dataclasses import dataclass
 
 from fspo_bench.lm.prompts import Context, Seen, shots_context
-from fspo_bench.lm.train import Stage
+from fspo_bench.lm.train import Stage, two_stages
 from fspo_bench.presets import Preset
 
 SEES = ("shots",)
@@ -43,8 +43,4 @@ def context(seen: Seen, config: Config) -> Context:
 
 def stages(config: Config, preset: Preset) -> list[Stage]:
     """Pref-FT, then the preference loss."""
-    beta = preset.ipo_beta if config.loss == "ipo" else preset.dpo_beta
-    return [
-        Stage("sft", preset.sft_contexts, preset.sft_lr, contexts_per_step=preset.contexts_per_step),
-        Stage(config.loss, preset.contexts, preset.lr, beta, preset.contexts_per_step),
-    ]
+    return two_stages(config.loss, preset)

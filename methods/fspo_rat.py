@@ -34,12 +34,11 @@ from fspo_bench.describe import (
     describe,
     sample_descriptions,
     shots_and_description,
-    train_answerer,
-    two_stages,
 )
 from fspo_bench.errors import UserError
 from fspo_bench.lab import Lab, Lesson, TrainingEpisode
 from fspo_bench.lm.prompts import Context, shots_context
+from fspo_bench.lm.train import two_stages
 
 SEES = ("shots", "train_descriptions")
 
@@ -79,7 +78,7 @@ def fit(lab: Lab, config: Config) -> DescribeThenAnswer:
         written = own or [e.description for e in episodes]
         return [shots_and_description(e.seen, text) for e, text in zip(episodes, written, strict=True)]
 
-    state, reference = train_answerer(lab, two_stages(config.loss, lab.preset), contexts)
+    state, reference = lab.train_stages(two_stages(config.loss, lab.preset), contexts)
     lab.parameters *= 2  # the describer's beside the answerer's
     return DescribeThenAnswer(lab, describer, shots_and_description, state, reference)
 
@@ -120,8 +119,12 @@ def _described_episodes(lab: Lab, *sizes: int) -> tuple[list[TrainingEpisode], .
     drawn = [*warm_up, *on_policy]
     if sum(e.user_id in spared for e in drawn) > len(drawn) / 2:
         spared = set()
+    rest = [[e for e in part if e.user_id not in spared] for part in (warm_up, on_policy)]
+    if all(rest):
+        warm_up, on_policy = rest
+    else:
+        spared = set()
     lab.measured["description_users_held_back"] = float(len(spared))
-    warm_up, on_policy = ([e for e in part if e.user_id not in spared] for part in (warm_up, on_policy))
     return warm_up, on_policy, held_back
 
 

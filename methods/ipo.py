@@ -15,7 +15,7 @@ LoRA unless the preset is `paper`.
 from dataclasses import dataclass
 
 from fspo_bench.lm.prompts import Context, Seen
-from fspo_bench.lm.train import Stage
+from fspo_bench.lm.train import Stage, two_stages
 from fspo_bench.presets import Preset
 
 SEES = ()
@@ -33,7 +33,4 @@ def context(seen: Seen, config: Config) -> Context:
 
 def stages(config: Config, preset: Preset) -> list[Stage]:
     """Supervised fine-tuning, then IPO."""
-    return [
-        Stage("sft", preset.sft_contexts, preset.sft_lr, contexts_per_step=preset.contexts_per_step),
-        Stage("ipo", preset.contexts, preset.lr, preset.ipo_beta, preset.contexts_per_step),
-    ]
+    return two_stages("ipo", preset)

@@ -149,7 +149,8 @@ def train(lab: Lab, config: Config, episodes: Sequence[TrainingEpisode]) -> dict
                 optimizer.zero_grad()
             loss.backward()
             turn.step()
-    used = weights.softmax(-1).amax(0) >= LEAST_WEIGHT
+    most = weights.detach().softmax(-1).amax(0)
+    used = most >= min(LEAST_WEIGHT, float(most.max()))
     return {"bases": bases[used], "weights": weights[:, used], "population": v, "spread": spread}
 
 

@@ -14,12 +14,13 @@ is ever given.
 Faithful: the objective, the shots hidden from the generator, summaries on-policy, no true description.
 Differs: the two players take turns instead of steps together. First the generator is trained (Pref-FT, then
 the preference loss against it) behind a sampled summary of the untouched summariser for each user; then the
-summariser makes one on-policy pass: G summaries for each context, a summary's reward is minus the mean loss
-over the episode's pairs, its advantage A the reward less the context's mean, over its standard deviation.
-The pass is a weighted likelihood, the gradient of sum A log q(z|shots) / tokens of z: a summary below its
-context's mean has a negative weight and becomes less likely, a long one weighs no more than a short one.
+summariser learns: every 12 steps it writes G summaries for each context anew, a summary's reward is minus
+the mean loss over the episode's pairs, its advantage A the reward less the context's mean, over its
+standard deviation. A step is a weighted likelihood, the gradient of sum A log q(z|shots) / tokens of z: a
+summary below its context's mean has a negative weight and becomes less likely, a long one weighs no more
+than a short one.
 Samples come from the 128 likeliest tokens, no three in a row twice, cut after a whole sentence. Nothing ties
-the summariser to where it started but the one pass. Only the abstract was at hand.
+the summariser to where it started but a small rate and few steps. Only the abstract was at hand.
 """
 
 from collections.abc import Sequence
@@ -36,17 +37,16 @@ from fspo_bench.describe import (
     describe,
     sample_descriptions,
     told,
-    train_answerer,
-    two_stages,
 )
 from fspo_bench.lab import Lab, Lesson, TrainingEpisode, lesson_of
 from fspo_bench.lm.losses import PREFERENCE_LOSSES, log_ratio_margin
 from fspo_bench.lm.prompts import Context, Seen, shots_context
-from fspo_bench.lm.train import Stage
+from fspo_bench.lm.train import Stage, two_stages
 
 SEES = ("shots",)
 
 SUMMARY_TOKENS = 64
+AT_ONCE = 12  # steps of the summariser between samplings
 ON_POLICY, HELD_BACK = 2, 3  # draws of episodes; the generator's are 0 and 1
 
 
@@ -80,9 +80,10 @@ class Generator:
         lessons = [lesson_of(told(Context(), z), e.queries, self.stage) for e, z in summarised]
         policy = self.lab.logprobs(self.state, lessons, "summary rewards")
         reference = self.lab.logprobs(self.reference, lessons, "summary rewards (reference)")
-        return [self._reward(*map(torch.tensor, rows)) for rows in zip(policy, reference, strict=True)]
+        return [self._reward(*rows) for rows in zip(policy, reference, strict=True)]
 
-    def _reward(self, policy: torch.Tensor, reference: torch.Tensor) -> float:
+    def _reward(self, logprobs: Sequence[float], before: Sequence[float]) -> float:
+        policy, reference = (torch.tensor(row, dtype=torch.float64) for row in (logprobs, before))
         h = log_ratio_margin(policy[0::2], policy[1::2], reference[0::2], reference[1::2])
         return -float(PREFERENCE_LOSSES[self.stage.loss](h, self.stage.beta).mean())
 
@@ -95,7 +96,7 @@ def fit(lab: Lab, config: Config) -> DescribeThenAnswer:
         return [told(Context(), z) for (z,) in drawn]
 
     stages = two_stages(config.loss, lab.preset)
-    state, reference = train_answerer(lab, stages, contexts)
+    state, reference = lab.train_stages(stages, contexts)
     generator = Generator(lab, state, reference, stages[1])
     summariser = train_summariser(lab, config, generator)
     _measure(lab, generator, summariser)
@@ -108,17 +109,28 @@ def _summary_alone(seen: Seen, summary: str) -> Context:
 
 
 def train_summariser(lab: Lab, config: Config, generator: Generator) -> str:
-    """One on-policy pass of policy gradient from where the run starts; the trained state."""
-    preset = lab.preset
+    """Policy gradient from where the run starts, sampling anew from the state reached; the trained state."""
+    preset, state = lab.preset, lab.start
     episodes = lab.episodes(preset.contexts, ON_POLICY)
-    drawn = sample_descriptions(lab, lab.start, [e.seen for e in episodes], config.samples, SUMMARY_TOKENS)
+    size = AT_ONCE * preset.contexts_per_step
+    for n in range(0, len(episodes), size):
+        lessons = weighted_summaries(lab, config, generator, state, episodes[n : n + size])
+        stage = Stage("sft", len(lessons), preset.lr, contexts_per_step=preset.contexts_per_step)
+        state = lab.train(stage, lessons, state)
+    return state
+
+
+def weighted_summaries(
+    lab: Lab, config: Config, generator: Generator, state: str, episodes: Sequence[TrainingEpisode]
+) -> list[Lesson]:
+    """G summaries of each episode's user by the summariser in a state, weighted by their advantages."""
+    drawn = sample_descriptions(lab, state, [e.seen for e in episodes], config.samples, SUMMARY_TOKENS)
     rewards = generator.rewards([(e, z) for e, texts in zip(episodes, drawn, strict=True) for z in texts])
     weights = advantages(np.array(rewards).reshape(len(drawn), config.samples))
-    lessons = [
+    return [
         Lesson(shots_context(e.seen), tuple((REQUEST, z) for z in texts), tuple(map(float, row)))
         for e, texts, row in zip(episodes, drawn, weights, strict=True)
     ]
-    return lab.train(Stage("sft", preset.contexts, preset.lr, 0.0, preset.contexts_per_step), lessons)
 
 
 def advantages(rewards: NDArray[np.float64]) -> NDArray[np.float64]:

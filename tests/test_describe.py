@@ -13,13 +13,11 @@ from fspo_bench.describe import (
     DescribeThenAnswer,
     shots_and_description,
     told,
-    train_answerer,
-    two_stages,
 )
 from fspo_bench.lab import Lab, Lesson, TrainingEpisode
 from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.prompts import Context, PromptEncoder, Seen, shots_context
-from fspo_bench.lm.train import Stage
+from fspo_bench.lm.train import Stage, two_stages
 from fspo_bench.method import Method, open_methods
 from fspo_bench.packs import find_methods, packs, resolve
 from fspo_bench.presets import PRESETS, Preset
@@ -100,6 +98,8 @@ class FakeLab:
         self.taught.append((begun, stage, lessons))
         return f"{begun}>{stage.loss}"
 
+    train_stages = Lab.train_stages
+
     def write(self, state: str, asked: list[tuple[Context, str]], *rest: object) -> list[str]:
         """Descriptions name the state and the last shot; answers are the question in capitals."""
         self.written.append((state, asked))
@@ -156,10 +156,10 @@ def test_pairs_are_ranked_behind_the_same_context_against_the_reference() -> Non
     assert fitted.margins([(seen, pair)]) == pytest.approx([3 + told_of / 1000 - 1])
 
 
-def test_the_answerer_goes_through_both_stages_behind_the_given_contexts() -> None:
+def test_a_policy_goes_through_both_stages_behind_the_given_contexts() -> None:
     lab = FakeLab()
     stages = two_stages("dpo", lab.preset)
-    state, reference = train_answerer(lab, stages, lambda es: [Context(system=e.user_id) for e in es])
+    state, reference = lab.train_stages(stages, lambda es: [Context(system=e.user_id) for e in es])
     assert (state, reference) == ("start>sft>dpo", "start>sft")
     assert [begun for begun, *_ in lab.taught] == ["start", "start>sft"]
     assert [[lesson.context.system for lesson in lessons] for *_, lessons in lab.taught] == [

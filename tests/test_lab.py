@@ -11,7 +11,7 @@ from fspo_bench.data.tasks import Preference
 from fspo_bench.errors import UserError
 from fspo_bench.lab import Lab, Lesson, lesson_of
 from fspo_bench.lm.policy import Policy
-from fspo_bench.lm.prompts import Context, PromptEncoder
+from fspo_bench.lm.prompts import Context, PromptEncoder, Seen
 from fspo_bench.lm.train import Stage
 from fspo_bench.method import open_methods
 from fspo_bench.packs import find_methods, packs, resolve
@@ -53,8 +53,8 @@ def test_descriptions_of_train_users_are_for_those_who_declare_it(lab_of: Callab
 
 
 def test_the_judge_is_for_those_who_declare_it(lab_of: Callable[..., Lab]) -> None:
-    with pytest.raises(UserError, match="'best_of_k' asks the offline judge, and task made has none"):
-        lab_of("best_of_k")
+    with pytest.raises(UserError, match="must declare SEES = \\('judge',\\)"):
+        lab_of("fspo").worth(Seen(user_id="u0"), "What about thing 0?", ["a"])
 
 
 def test_samples_are_the_same_again_and_differ_from_each_other(lab_of: Callable[..., Lab]) -> None:

@@ -196,6 +196,12 @@ def test_a_setting_out_of_bounds_is_named(tmp_path: Path, key: str, value: objec
         opened(write(tmp_path), {key: value})
 
 
+def test_full_training_in_half_precision_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="too small for half precision"):
+        opened(write(tmp_path), {"lora_rank": 0, "dtype": "bfloat16"})
+    assert preset("paper").dtype == "float32"
+
+
 def test_a_methods_own_check_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--set: depth is 10, at most 9"):
         opened(write(tmp_path), {"depth": 10})

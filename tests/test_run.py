@@ -12,6 +12,7 @@ import fspo_bench.evaluate.judge as judge_module
 from fspo_bench.cli import main
 from fspo_bench.data.task_files import load_task
 from fspo_bench.data.tasks import Episode
+from fspo_bench.errors import UserError
 from fspo_bench.evaluate.results import Record, read_record
 from fspo_bench.lm.prompts import Context, Seen
 from fspo_bench.method import open_methods
@@ -241,6 +242,20 @@ def test_everybodys_shots_serve_once_as_anothers(
     assert {context for context, _ in asked} == contexts
 
 
+def test_a_control_trains_what_its_method_trains(
+    run: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small models and random streams too: nothing but the shots of the test differs."""
+    record = run("vpl")
+    import fspo_bench.lab as module
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(module, "building", forbidden)
+    assert run("wrong_user", "--set", "of=vpl").measured == record.measured
+
+
 @pytest.fixture
 def shown(made_task: Path, tmp_path: Path) -> Callable[[str], list[tuple[Episode, Seen]]]:
     """Each test episode with what a control of few_shot sees of it."""
@@ -303,6 +318,16 @@ def test_a_task_without_judge_questions_reports_accuracy_alone(
     assert any("judge" in note for note in record.notes)
 
 
+def test_a_method_that_asks_the_judge_is_refused_before_any_work(
+    run: Callable[..., Record], made_task: Path, tmp_path: Path
+) -> None:
+    questions = made_task / "questions.jsonl"
+    questions.write_text(questions.read_text().replace('"judge"', '"train"'))
+    with pytest.raises(UserError, match="asks the offline judge, and task made has none"):
+        run("best_of_k")
+    assert not (tmp_path / "runs").exists()
+
+
 def guide_code() -> list[str]:
     guide = (builtin_root() / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
     return [block.split("```")[0] for block in guide.split("```python\n")[1:]]
@@ -341,7 +366,7 @@ def test_finished_runs_are_compared(
     assert row["runs"] == "fspo - base"
     assert row["n_users"] == 4
     assert fspo.metrics.win_rate is not None
-    assert row["difference"] == pytest.approx(fspo.metrics.win_rate.value - 50, abs=0.01)
+    assert row["value"] == pytest.approx(fspo.metrics.win_rate.value - 50, abs=0.01)
     partial = run("base", "--limit", "2")
     assert main(["compare", fspo.id, partial.id, *runs]) == 2
     assert "asked other users or questions" in capsys.readouterr().err

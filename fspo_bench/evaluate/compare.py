@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fspo_bench.errors import UserError
 from fspo_bench.evaluate.metrics import GAIN, half
-from fspo_bench.evaluate.results import Record, read_record
+from fspo_bench.evaluate.results import Metric, Record, read_record
 from fspo_bench.evaluate.stats import Estimate, clustered_mean
 
 Place = tuple[str, int, str]  # user, round, question
@@ -66,19 +66,9 @@ def difference(a: Finished, b: Finished) -> Estimate:
     return clustered_mean(wins, [user for user, _, _ in places], [question for *_, question in places], GAIN)
 
 
-def comparison(first: Finished, others: Sequence[Finished]) -> list[dict[str, object]]:
-    """The first run against each of the others, as rows for a table or for JSON."""
-    rows: list[dict[str, object]] = []
-    for other in others:
-        e = difference(first, other)
-        rows.append(
-            {
-                "runs": f"{first.record.label} - {other.record.label}",
-                "difference": round(e.value, 2),
-                "ci95": [round(e.low, 2), round(e.high, 2)],
-                "n_users": e.n_users,
-                "n_questions": e.n_questions,
-                "n": e.n,
-            }
-        )
-    return rows
+def comparison(first: Finished, others: Sequence[Finished]) -> list[tuple[str, Metric]]:
+    """The first run against each of the others: what was compared, and the difference."""
+    return [
+        (f"{first.record.label} - {other.record.label}", Metric.of(difference(first, other)))
+        for other in others
+    ]

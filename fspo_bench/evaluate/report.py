@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fspo_bench.evaluate.results import Metric, Record
 
@@ -99,13 +98,13 @@ def _footnotes(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def comparison_table(rows: Sequence[tuple[str, Metric]]) -> str:
     """A line for each pair of runs."""
-    width = max(len(row["runs"]) for row in rows)
+    width = max(len(name) for name, _ in rows)
     lines = [
-        f"{row['runs']:<{width}}  {row['difference']:+.1f} [{row['ci95'][0]:.1f}, {row['ci95'][1]:.1f}]"
-        f"  ({row['n_users']} users, {row['n_questions']} questions, {row['n']} answers)"
-        for row in rows
+        f"{name:<{width}}  {_metric(m, signed=True)}  "
+        f"({m.n_users} users, {m.n_questions} questions, {m.n} answers)"
+        for name, m in rows
     ]
     return "\n".join(
         [*lines, "", "Points of win rate, paired by user and question; 95% intervals clustered by user."]

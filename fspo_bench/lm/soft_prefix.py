@@ -38,14 +38,14 @@ def attach(lm: PreTrainedModel, width: int, tokens: int, seed: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = SoftPrefix(width, tokens, embedding.shape[1], float(embedding.detach().std()))
-    lm.soft_prefix = module.to(embedding.device, embedding.dtype)
+    lm.soft_prefix = module.to(embedding.device)  # fp32 whatever the model's is: steps are small
 
 
 def embedded(lm: PreTrainedModel, ids: tuple[int, ...], latent: tuple[float, ...]) -> Tensor:
     """Soft tokens, then the tokens' own embeddings: shape (1, soft + len(ids), hidden)."""
     table = lm.get_input_embeddings()
     device, dtype = table.weight.device, table.weight.dtype
-    soft = lm.soft_prefix(torch.tensor(latent, device=device, dtype=dtype))
+    soft = lm.soft_prefix(torch.tensor(latent, device=device)).to(dtype)
     return torch.cat([soft, table(torch.tensor(ids, device=device))])[None]
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from fspo_bench.lm.losses import PREFERENCE_LOSSES, log_ratio_margin
 from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.shared_context import Branch, backward_through_context, score
+from fspo_bench.presets import Preset
 from fspo_bench.progress import say, track
 from fspo_bench.store import Store, building, digest
 
@@ -39,6 +40,16 @@ class Stage:
     contexts_per_step: int = 1
     targets: str = "chosen"
     """What "sft" fits of a preference: the `chosen` answer, or `both`."""
+
+
+def two_stages(loss: str, preset: Preset) -> list[Stage]:
+    """FSPO's stages: maximum likelihood, then a preference loss with that as its reference."""
+    beta = preset.ipo_beta if loss == "ipo" else preset.dpo_beta
+    together = preset.contexts_per_step
+    return [
+        Stage("sft", preset.sft_contexts, preset.sft_lr, contexts_per_step=together),
+        Stage(loss, preset.contexts, preset.lr, beta, together),
+    ]
 
 
 @dataclass(frozen=True)
@@ -149,7 +160,7 @@ def _loop(
 ) -> None:
     from accelerate import Accelerator
 
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())  # no other device: sums are in fp64
     parameters = policy.trainable()
     steps = -(-len(episodes) // stage.contexts_per_step)
     optimizer = torch.optim.AdamW(parameters.values(), lr=stage.lr, weight_decay=0.0, betas=(0.9, 0.95))

@@ -85,3 +85,9 @@ def test_the_table_has_interval_and_counts() -> None:
     assert line.startswith("fspo - fspo  +25.0 [")
     assert line.endswith("(2 users, 2 questions, 4 answers)")
     assert "clustered by user" in legend
+
+
+def test_one_user_leaves_no_interval() -> None:
+    ((_, metric),) = rows = comparison(finished({"u": [1, 1]}), [finished({"u": [0, 1]})])
+    assert (metric.value, metric.ci95) == (50.0, None)
+    assert comparison_table(rows).splitlines()[0] == "fspo - fspo  +50.0  (1 users, 2 questions, 2 answers)"

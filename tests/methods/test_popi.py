@@ -60,12 +60,17 @@ def test_better_summaries_become_likelier_and_worse_ones_less_likely(
     taught: list[Lesson] = []
     original = lab.train
 
-    def train(stage: Stage, lessons: list[Lesson]) -> str:
+    started: list[str] = []
+
+    def train(stage: Stage, lessons: list[Lesson], start: str) -> str:
         taught.extend(lessons)
-        return original(stage, lessons)
+        started.append(start)
+        return original(stage, lessons, start)
 
     monkeypatch.setattr(lab, "train", train)
     trained = method.module.train_summariser(lab, method.config, LikesA())
+    assert len(started) == len(set(started)) == 2, "sampled anew from the state reached"
+    assert len(taught) == 16
     for lesson in taught:
         assert sum(lesson.weights) == pytest.approx(0)
         assert len(lesson.weights) == method.config.samples
