@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("validate", parents=[everywhere], help="check tasks for leaks and faults")
     verb.add_argument("name", nargs="*", help="names or folders (default: every task)")
     verb.add_argument(
-        "--shots", type=_positive, default=8, help="shots that every test user must afford (default: 8)"
+        "--shots", type=_positive, help="that every test user must afford (default: what the task promises)"
     )
     verb.add_argument("--model", help="also measure prompts in tokens of this model")
     _data_flags(verb)

@@ -9,17 +9,18 @@ from fspo_bench.data.texts import plain
 from fspo_bench.errors import UserError, did_you_mean
 
 
-def validate(task: Task, shots: int, model: str | None = None) -> dict[str, int]:
+def validate(task: Task, shots: int | None = None, model: str | None = None) -> dict[str, int]:
     """Check a task; counts of what was checked.
 
     Args:
         task: what to check.
-        shots: preferences that every test user must be able to show.
+        shots: preferences that every test user must be able to show (default: what the task promises).
         model: measure prompts in tokens of this model too.
 
     Raises:
         UserError: the first problem found.
     """
+    shots = shots or task.spec.shots
     for problem in problems(task):
         raise UserError(f"task {task.name}: {problem}")
     for split in ("train", "test", "judge"):
@@ -37,7 +38,7 @@ def validate(task: Task, shots: int, model: str | None = None) -> dict[str, int]
         "questions": len(task.questions),
         "answers": len(task.answers),
         "preferences": len(task.rows),
-        "test users with shots": len({e.user_id for e in episodes}),
+        f"test users with {shots} shots": len({e.user_id for e in episodes}),
         **lengths,
     }
 

@@ -246,9 +246,9 @@ def test_show_takes_the_packs_name_too(shell: Shell, pack: Path) -> None:
 def test_validate_says_what_is_sound(shell: Shell, made_task: Path) -> None:
     code, out, _ = shell("validate", made_task, "--shots", 3)
     assert code == 0
-    assert out == "made: sound (12 users, 12 questions, 60 answers, 4 test users with shots)\n"
+    assert out == "made: sound (12 users, 12 questions, 60 answers, 4 test users with 3 shots)\n"
     _, out, _ = shell("validate", made_task, "--shots", 3, "--json")
-    assert json.loads(out)["made"]["test users with shots"] == 4
+    assert json.loads(out)["made"]["test users with 3 shots"] == 4
 
 
 def test_validate_takes_every_task_when_none_is_named(shell: Shell, pack: Path) -> None:

@@ -30,12 +30,12 @@ def test_every_built_in_task_is_sound() -> None:
     for found in built_in:
         if source_of(found.path) == "hub":
             continue  # PRISM comes with no data
-        assert validate(load_task(found.path), shots=8)["test users with shots"] > 0
+        assert validate(load_task(found.path))["test users with 8 shots"] > 0
 
 
 def test_a_sound_task_is_counted(made_task: Path, rated: Path) -> None:
     assert validate(load_task(made_task), 3) == {
-        "users": 12, "questions": 12, "answers": 60, "preferences": 0, "test users with shots": 4,
+        "users": 12, "questions": 12, "answers": 60, "preferences": 0, "test users with 3 shots": 4,
     }  # fmt: skip
     assert validate(load_task(rated), 3)["preferences"] == 4 * 4 + 4 * 8
 
@@ -125,7 +125,7 @@ def test_a_load_error_comes_through(rated: Path) -> None:
 
 def test_on_a_scale_every_answer_needs_a_place(tmp_path: Path) -> None:
     folder = levels_task(tmp_path / "levels")
-    assert validate(load_task(folder), 3)["test users with shots"] == 5
+    assert validate(load_task(folder), 3)["test users with 3 shots"] == 5
     edit(folder / "answers.jsonl", 2, loadings={"lebel": 3})
     with pytest.raises(UserError, match="answer 'q0/2' needs a place on the scale 'level' and nothing else"):
         validate(load_task(folder), 3)
@@ -141,3 +141,12 @@ def test_prompts_are_measured_in_a_models_tokens(made_task: Path, tiny_model: Pa
         for line in (2, 5, 8, 11):  # the test questions
             edit(made_task / "questions.jsonl", line, prompt=f"word{line} " * 1000)
         validate(load_task(made_task), 3, str(tiny_model))
+
+
+def test_a_task_is_held_to_the_shots_that_it_promises(made_task: Path) -> None:
+    spec = made_task / "task.yaml"
+    spec.write_text(spec.read_text() + "shots: 3\n")
+    assert validate(load_task(made_task))["test users with 3 shots"] == 4
+    spec.write_text(spec.read_text().replace("shots: 3", "shots: 5"))
+    with pytest.raises(UserError, match="needs at least 5"):
+        validate(load_task(made_task))

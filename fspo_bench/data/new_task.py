@@ -289,7 +289,7 @@ def _describe(scratch: Path, name: str, options: str, license: str, report: Repo
     """`task.yaml`, and a data card to be completed by hand."""
     users, questions = (side["train"] + side["test"] for side in (report.users, report.questions))
     summary = f"Preferences of {users:,} users about {questions:,} questions."
-    spec = {"version": 1, "summary": summary, "license": license, "source": name}
+    spec = {"version": 1, "summary": summary, "license": license, "source": name, "shots": SHOTS}
     (scratch / "task.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     figures = "\n".join(f"| {what} | {count:,} |" for what, count in report.figures())
     card = f"""# {name}

@@ -51,6 +51,7 @@ class TaskSpec(Row):
     min_margin: float = Field(default=0.0, ge=0)  # nearer utilities are under-determined: no label
     weak_share: float = Field(default=0.0, ge=0, le=1)  # share of drawn pairs that hold a weak answer
     weak_penalty: float = Field(default=0.0, ge=0)  # utility a weak answer lacks for everybody
+    shots: int = Field(default=8, ge=1)  # that every test user can show: proved by `validate`
     nearest: str = ""  # a scale on which users want the answer nearest to themselves (see `Task.worth`)
 
 
@@ -298,5 +299,5 @@ class Task:
         if have < need:
             raise UserError(
                 f"task {self.name}: user '{user.user_id}' ({user.split}) has preferences about {have} "
-                f"questions, needs at least {need}; use fewer shots (--set shots=N) or give more preferences"
+                f"questions, needs at least {need}; use fewer shots (run: --set shots=N) or give more preferences"
             )

@@ -62,7 +62,7 @@ def made(tmp_path: Path, rows: Sequence[Cells], **options: Any) -> tuple[Report,
 def sound(report: Report) -> Task:
     """What must hold of every task made: `run` can draw an episode of every user."""
     task = load_task(report.out)
-    assert validate(task, shots=4)["test users with shots"] == report.users["test"]
+    assert validate(task)["test users with 4 shots"] == report.users["test"]
     assert report.read == report.kept + sum(report.dropped.values()) and report.kept == len(task.rows)
     for split in ("train", "test"):
         assert report.users[split] == len(task.users_of(split)) > 0
