@@ -299,5 +299,6 @@ class Task:
         if have < need:
             raise UserError(
                 f"task {self.name}: user '{user.user_id}' ({user.split}) has preferences about {have} "
-                f"questions, needs at least {need}; use fewer shots (run: --set shots=N) or give more preferences"
+                f"questions, needs at least {need}; use fewer shots (run: --set shots=N) or give more "
+                "preferences"
             )
