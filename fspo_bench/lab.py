@@ -16,6 +16,7 @@ import numpy as np
 
 from fspo_bench.data.tasks import Preference, Task
 from fspo_bench.errors import UserError
+from fspo_bench.lm.embed import VERSION as EMBEDDINGS
 from fspo_bench.lm.embed import Array, Pooling, Text, hidden_states, sentence_embeddings
 from fspo_bench.lm.outputs import answers, samples
 from fspo_bench.lm.policy import Policy
@@ -195,7 +196,7 @@ class Lab:
         """Tensors of a small model trained once: from the store if this run's were trained before."""
         from safetensors.torch import load_file, save_file
 
-        key = digest(["small model", name, self.key, self.seed])
+        key = digest(["small model", EMBEDDINGS, name, self.key, self.seed])
         file = self.store.folder_path(key) / "tensors.safetensors"
         if file.is_file():
             say(f"{name}: in store")

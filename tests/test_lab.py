@@ -135,3 +135,18 @@ def test_frozen_states_are_of_the_untouched_model_and_its_pooling(lab_of: Callab
     alone = lab_of(store="another").hidden(texts[1:2], "last")
     assert alone[0] == pytest.approx(last[1], abs=1e-4), "no padding is seen"
     assert abs(lab.hidden(texts, "mean") - last).max() > 0.01
+
+
+def test_a_small_model_is_trained_anew_on_other_embeddings(
+    lab_of: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+
+    def build() -> dict[str, torch.Tensor]:
+        built.append(1)
+        return {"w": torch.ones(2)}
+
+    lab_of().remembered("small", build)
+    monkeypatch.setattr("fspo_bench.lab.EMBEDDINGS", 0)
+    lab_of().remembered("small", build)
+    assert len(built) == 2

@@ -66,7 +66,7 @@ def hidden_states(
     for batch in track([missing[i : i + ROWS] for i in range(0, len(missing), ROWS)], "frozen embeddings"):
         states = _last_layer(policy, [rows[t] for t in batch], encoder.end)
         for t, state in zip(batch, states, strict=True):
-            own = state[len(start) : len(rows[t])]  # a mean over the template's first tokens tells lengths apart
+            own = state[len(start) : len(rows[t])]  # the template's first states would drown a mean
             pooled = own.mean(0) if pooling == "mean" else own[-1]
             known[t] = _kept(store, keys[t], pooled.float().cpu().numpy())
     return np.array([known[t] for t in texts], dtype=np.float32)
