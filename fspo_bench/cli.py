@@ -297,7 +297,7 @@ def _ls(arguments: argparse.Namespace) -> None:
         return
     for row in rows:
         origin = "" if row["pack"] in ("fspo-bench", row["name"]) else f" [{row['pack']}]"
-        print(f"{row['kind']:<9} {row['name']:<12} {row['summary']}{origin}")
+        print(f"{row['kind']:<9} {row['name']:<15} {row['summary']}{origin}")
 
 
 def _summary(folder: Path) -> str:
