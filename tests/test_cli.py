@@ -200,7 +200,9 @@ def test_ls_lists_every_kind_with_a_summary(shell: Shell, pack: Path) -> None:
 def test_ls_for_people_names_the_origin_of_what_is_not_built_in(shell: Shell, pack: Path) -> None:
     lines = shell("ls", "--include-path", pack)[1].splitlines()
     assert "task      garden          A made task. [theirs]" in lines
-    assert any(line.startswith("method    fspo            FSPO: few-shot") and "[" not in line for line in lines)
+    assert any(
+        line.startswith("method    fspo            FSPO: few-shot") and "[" not in line for line in lines
+    )
 
 
 @pytest.mark.parametrize(
