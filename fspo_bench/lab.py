@@ -118,8 +118,8 @@ class Lab:
         return TrainingEpisode(user_id, self._seen(user, shots), queries, description)
 
     def rng(self, *parts: object) -> np.random.Generator:
-        """A random stream of the run's own, another for other `parts`."""
-        return np.random.default_rng(int(digest([self.key, self.seed, *map(str, parts)])[:16], 16))
+        """A random stream for each task, seed and `parts`, whatever else changes."""
+        return np.random.default_rng(int(digest([self._task.name, self.seed, *map(str, parts)])[:16], 16))
 
     # --- the policy ---
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +79,22 @@ def held_out(episodes: Sequence[TrainingEpisode]) -> tuple[list[TrainingEpisode]
         last = -max(1, len(episodes) // 10)
         return list(episodes[:last]), list(episodes[last:])
     return [e for e in episodes if e.user_id not in kept], [e for e in episodes if e.user_id in kept]
+
+
+Margins = Callable[[Sequence[int]], Iterable[Tensor]]
+"""For each episode the margins of its queries, above 0 where ranked right, behind the shots of the episode
+whose place is given for it."""
+
+
+def measure_ranking(lab: Lab, episodes: Sequence[TrainingEpisode], margins: Margins) -> None:
+    """Note how often the queries are ranked right, behind own shots and behind another user's."""
+
+    def accuracy(whose: Sequence[int]) -> float:
+        return float((torch.cat(list(margins(whose))) > 0).float().mean())
+
+    lab.measured["held_out_accuracy"] = accuracy(range(len(episodes)))
+    if others := another_user(episodes):
+        lab.measured["swapped_accuracy"] = accuracy(others)
 
 
 def another_user(episodes: Sequence[TrainingEpisode]) -> list[int] | None:

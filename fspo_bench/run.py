@@ -96,10 +96,12 @@ def run(request: Request, store: Store) -> Record:
     lab = _lab(request, policy, encoder, judge, store)
     with clock.stage("training"):
         fitted = method.fit(lab)
+    seen = [_shown(request, episodes, place) for place in range(len(episodes))]
+    others = [_wrong_user(episodes, place) if method.personal else None for place in range(len(episodes))]
     with clock.stage("answers"):
-        answered = _answer_all(fitted, request, episodes, asked, base)
+        answered = _answer_all(fitted, task, episodes, asked, base, seen, others)
     with clock.stage("preference accuracy"):
-        ranked = _ranked(fitted, request, episodes, another=not judged)
+        ranked = _ranked(fitted, task, episodes, seen, [None] * len(others) if judged else others)
     with clock.stage("judge"):
         if judge:
             _judge_all(judge, task, answered)
@@ -225,16 +227,13 @@ def _shown(request: Request, episodes: Sequence[Episode], place: int) -> Seen:
 
 
 def _answer_all(
-    fitted: Personal, request: Request, episodes: Sequence[Episode], asked: Sequence[Sequence[str]],
-    base: dict[str, str],
+    fitted: Personal, task: Task, episodes: Sequence[Episode], asked: Sequence[Sequence[str]],
+    base: dict[str, str], seen: Sequence[Seen], others: Sequence[int | None],
 ) -> list[Answered]:  # fmt: skip
-    """Every test user's questions, behind the user's own context and behind another user's."""
-    task, method = request.task, request.method
-    seen = [_shown(request, episodes, place) for place in range(len(episodes))]
-    wrong = [_wrong_user(episodes, place) if method.personal else None for place in range(len(episodes))]
+    """Every test user's questions, behind what is seen of the user and what is seen of another."""
     wanted = [(n, q, task.questions[q].prompt) for n in range(len(episodes)) for q in asked[n]]
     questions = [(seen[n], prompt) for n, _, prompt in wanted]
-    questions += [(seen[other], prompt) for n, _, prompt in wanted if (other := wrong[n]) is not None]
+    questions += [(seen[other], prompt) for n, _, prompt in wanted if (other := others[n]) is not None]
     distinct = list(dict.fromkeys(questions))
     replies = dict(zip(distinct, fitted.answer(distinct), strict=True))
     return [
@@ -245,17 +244,18 @@ def _answer_all(
             output=replies[seen[n], prompt].text,
             note=replies[seen[n], prompt].note,
             reference=base[question_id],
-            wrong_user_output=None if (other := wrong[n]) is None else replies[seen[other], prompt].text,
+            wrong_user_output=None if (other := others[n]) is None else replies[seen[other], prompt].text,
             shots=episodes[n].shots,
         )
         for n, question_id, prompt in wanted
     ]
 
 
-def _ranked(fitted: Personal, request: Request, episodes: Sequence[Episode], another: bool) -> list[Ranked]:
-    """How each held-out pair is ranked, behind the user's own shots and, if asked, behind another's."""
-    seen = [_shown(request, episodes, place) for place in range(len(episodes))]
-    others = [_wrong_user(episodes, place) for place in range(len(episodes))]
+def _ranked(
+    fitted: Personal, task: Task, episodes: Sequence[Episode], seen: Sequence[Seen],
+    others: Sequence[int | None],
+) -> list[Ranked]:  # fmt: skip
+    """How each held-out pair is ranked, behind what is seen of its user and what is seen of another."""
     pairs = [q for e in episodes for q in e.queries]
     places = [place for place, e in enumerate(episodes) for _ in e.queries]
 
@@ -263,14 +263,14 @@ def _ranked(fitted: Personal, request: Request, episodes: Sequence[Episode], ano
         return [half(m) for m in fitted.margins(list(zip(shown, pairs, strict=True)))]
 
     wrong: list[float | None] = [None] * len(pairs)
-    if another and request.method.personal and None not in others:
+    if None not in others:
         wrong[:] = right([seen[other] for place in places if (other := others[place]) is not None])
     users = [episodes[place].user_id for place in places]
     known = (
         right([seen[place] for place in places]),
         wrong,
         longest(pairs),
-        surface_model(request.task, pairs),
+        surface_model(task, pairs),
     )
     return [
         Ranked(user, pair.question_id, *rest) for user, pair, *rest in zip(users, pairs, *known, strict=True)

@@ -38,13 +38,12 @@ from fspo_bench.progress import track
 from fspo_bench.rewards import (
     BestOfK,
     Judged,
-    Pairs,
-    another_user,
     by_user,
     embedded,
     embedded_episodes,
     embedded_shots,
     held_out,
+    measure_ranking,
 )
 
 SEES = ("shots",)
@@ -161,24 +160,17 @@ def train(lab: Lab, config: Config, episodes: Sequence[TrainingEpisode]) -> Neur
 def measure(lab: Lab, net: NeuralProcess, episodes: Sequence[TrainingEpisode]) -> None:
     """Accuracy behind own shots and behind another user's; how many s the labels lie from p."""
     shots, queries = embedded_episodes(lab, episodes, "mean")
-    mean, std = _predicted(net, shots, queries)
-    lab.measured["held_out_accuracy"] = _accuracy(mean)
+
+    def predicted(whose: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of every query behind the shots of the episodes given, (pairs, 2)."""
+        rows = [net(shots[m][None], q.flatten(0, 1)[None]) for m, q in zip(whose, queries, strict=True)]
+        mean, std = (torch.cat(column, 1)[0].unflatten(0, (-1, 2)) for column in zip(*rows, strict=True))
+        return mean, std
+
+    mean, std = predicted(range(len(episodes)))
     far = torch.tensor([1.0, 0.0]) - mean.softmax(-1)
     lab.measured["std_calibration"] = float((far / std).square().mean().sqrt())  # 1 is calibrated
-    if others := another_user(episodes):
-        swapped, _ = _predicted(net, [shots[m] for m in others], queries)
-        lab.measured["swapped_accuracy"] = _accuracy(swapped)
-
-
-def _predicted(net: NeuralProcess, shots: Sequence[Pairs], queries: Sequence[Pairs]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation for every query of every user, (pairs, 2)."""
-    rows = [net(s[None], q.flatten(0, 1)[None]) for s, q in zip(shots, queries, strict=True)]
-    mean, std = (torch.cat(column, 1)[0].unflatten(0, (-1, 2)) for column in zip(*rows, strict=True))
-    return mean, std
-
-
-def _accuracy(mean: Tensor) -> float:
-    return float((mean[:, 0] > mean[:, 1]).float().mean())
+    measure_ranking(lab, episodes, lambda whose: [-predicted(whose)[0].diff(dim=-1)])
 
 
 @torch.no_grad()

@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, softplus
@@ -35,7 +34,7 @@ from fspo_bench.data.tasks import Preference
 from fspo_bench.lab import Lab, TrainingEpisode, module_parameters
 from fspo_bench.lm.prompts import Seen
 from fspo_bench.progress import track
-from fspo_bench.rewards import BestOfK, Judged, another_user, embedded, held_out
+from fspo_bench.rewards import BestOfK, Judged, embedded, held_out, measure_ranking
 
 SEES = ("shots",)
 LEAST_WEIGHT = 0.01  # a direction that no training user gives so much is pruned
@@ -185,11 +184,4 @@ def measure(lore: Lore, usage: Tensor, episodes: Sequence[TrainingEpisode]) -> N
     lab.measured["largest_basis_share"] = float(mean.max())
     fitted = [lore.weights(gaps(lab, e.seen.shots)) for e in episodes]
     queries = [lore.scores(gaps(lab, e.queries)) for e in episodes]
-    lab.measured["held_out_accuracy"] = _accuracy(fitted, queries)
-    if others := another_user(episodes):
-        lab.measured["swapped_accuracy"] = _accuracy([fitted[m] for m in others], queries)
-
-
-def _accuracy(weights: Sequence[Tensor], queries: Sequence[Tensor]) -> float:
-    right = [q @ w > 0 for w, q in zip(weights, queries, strict=True)]
-    return float(np.mean(torch.cat(right).numpy()))
+    measure_ranking(lab, episodes, lambda whose: [q @ fitted[m] for m, q in zip(whose, queries, strict=True)])

@@ -44,13 +44,12 @@ from fspo_bench.progress import track
 from fspo_bench.rewards import (
     BestOfK,
     Judged,
-    Pairs,
-    another_user,
     by_user,
     embedded,
     embedded_episodes,
     embedded_shots,
     held_out,
+    measure_ranking,
 )
 
 SEES = ("shots",)
@@ -238,14 +237,11 @@ def measure(lab: Lab, model: Model, episodes: Sequence[TrainingEpisode]) -> None
     mu, log_variance = (torch.cat(column) for column in zip(*found, strict=True))
     lab.measured["kl_nats"] = float(kl_to_prior(mu, log_variance).mean())
     lab.measured["active_units"] = float((mu.var(0, unbiased=False) > ACTIVE).sum())
-    lab.measured["held_out_accuracy"] = _accuracy(model, mu, queries)
-    if others := another_user(episodes):
-        lab.measured["swapped_accuracy"] = _accuracy(model, mu[others], queries)
 
+    def margins(whose: Sequence[int]) -> list[Tensor]:
+        rows = [
+            model.rewards(q.flatten(0, 1)[None], mu[m][None]) for m, q in zip(whose, queries, strict=True)
+        ]
+        return [-r.unflatten(1, (-1, 2)).diff(dim=-1) for r in rows]
 
-def _accuracy(model: Model, mu: Tensor, queries: Sequence[Pairs]) -> float:
-    """How often the query that a user chose has the higher reward behind z = mu."""
-    rows = [model.rewards(q.flatten(0, 1)[None], z[None])[0].unflatten(0, (-1, 2))
-            for q, z in zip(queries, mu, strict=True)]  # fmt: skip
-    r = torch.cat(rows)
-    return float((r[:, 0] > r[:, 1]).float().mean())
+    measure_ranking(lab, episodes, margins)

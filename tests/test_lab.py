@@ -57,6 +57,12 @@ def test_the_judge_is_for_those_who_declare_it(lab_of: Callable[..., Lab]) -> No
         lab_of("fspo").worth(Seen(user_id="u0"), "What about thing 0?", ["a"])
 
 
+def test_the_random_stream_hangs_on_the_seed_and_what_it_is_for_alone(lab_of: Callable[..., Lab]) -> None:
+    draws = {name: float(lab_of(name).rng("x").random()) for name in ("fspo", "ipo")}
+    assert draws["fspo"] == draws["ipo"], "not on the method's file"
+    assert lab_of().rng("y").random() != draws["fspo"] != lab_of(seed=1).rng("x").random()
+
+
 def test_samples_are_the_same_again_and_differ_from_each_other(lab_of: Callable[..., Lab]) -> None:
     asked = [(Context(), "What about thing 1?"), (Context(system="x"), "What about thing 1?")]
     drawn = lab_of().sample("", asked, 4, "samples", 1.0, 0.95)

@@ -58,7 +58,8 @@ def _written(
 ) -> dict[Wanted, str]:  # fmt: skip
     from fspo_bench.lm.generate import Asked, Sampling, first_answer, generate, whole_sentences
 
-    encoded = {q: (encoder.prefix(q[0]), encoder.question(q[1])) for q, _ in wanted}
+    questions = dict.fromkeys(q for q, _ in wanted)
+    encoded = {q: (encoder.prefix(q[0]), encoder.question(q[1])) for q in questions}
 
     def key(question: Question, n: int | None) -> str:
         how = [] if n is None else [n, *(sampled or ())]

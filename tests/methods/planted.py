@@ -17,6 +17,7 @@ from fspo_bench.lab import TrainingEpisode
 from fspo_bench.lm.prompts import Seen
 from fspo_bench.packs import find_methods, load_method, packs, resolve
 from fspo_bench.presets import PRESETS, Preset
+from fspo_bench.rewards import Judged
 
 SIZE = 8
 OPPOSED = (1, -1)  # kinds that want more or less of the first number of an embedding
@@ -110,3 +111,8 @@ def best_share(fitted: object, lab: PlantedLab, episodes: Sequence[TrainingEpiso
         ranked = sorted(pool[prompt], key=lambda text: -taste(lab.kind(e.user_id), (prompt, text)))
         hits.append(reply.text in ranked[:2])
     return float(np.mean(hits))
+
+
+def judged(seen: Seen, n: int = 5) -> list[Judged]:
+    """Answers to a prompt that nobody was trained on, for one user."""
+    return [(seen, "somewhere new", f"answer {k}") for k in range(n)]

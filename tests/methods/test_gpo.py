@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fspo_bench.lm.prompts import Seen
-from fspo_bench.rewards import BestOfK, Judged
-from tests.methods.planted import PlantedLab, accuracy, best_share, method
+from fspo_bench.rewards import BestOfK
+from tests.methods.planted import PlantedLab, accuracy, best_share, judged, method
 
 gpo = method("gpo")
 SMALL = gpo.Config(episodes=300, width=32, layers=2, learning_rate=2e-3)
@@ -20,10 +20,6 @@ def learnt() -> Learnt:
     lab = PlantedLab()
     lab.preset = replace(lab.preset, reward_steps=200)
     return lab, gpo.fit(lab, SMALL)
-
-
-def judged(seen: Seen, n: int = 5) -> list[Judged]:
-    return [(seen, "somewhere new", f"answer {k}") for k in range(n)]
 
 
 def test_a_taste_that_only_the_shots_tell_is_learnt(learnt: Learnt) -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fspo_bench.lm.prompts import Seen
-from fspo_bench.rewards import BestOfK, Judged
-from tests.methods.planted import SIZE, PlantedLab, accuracy, best_share, method
+from fspo_bench.rewards import BestOfK
+from tests.methods.planted import SIZE, PlantedLab, accuracy, best_share, judged, method
 
 lore = method("lore")
 QUICK = lore.Config(episodes=300, bases=4, basis_rate=3e-2, weight_rate=1e-1)
@@ -25,10 +25,6 @@ def lab_of(kinds: tuple[int, ...] = (1, -1), shots: int = 4, steps: int = 200) -
 def learnt() -> Learnt:
     lab = lab_of()
     return lab, lore.fit(lab, QUICK)
-
-
-def judged(seen: Seen) -> list[Judged]:
-    return [(seen, "somewhere new", f"answer {k}") for k in range(5)]
 
 
 def test_a_taste_that_only_the_shots_tell_is_learnt(learnt: Learnt) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from fspo_bench.lm.prompts import Seen
-from fspo_bench.rewards import BestOfK, Judged
-from tests.methods.planted import SIZE, PlantedLab, accuracy, best_share, method
+from fspo_bench.rewards import BestOfK
+from tests.methods.planted import SIZE, PlantedLab, accuracy, best_share, judged, method
 
 vpl = method("vpl")
 SMALL = vpl.Config(episodes=300, width=64, latent=32, learning_rate=3e-3)
@@ -27,10 +27,6 @@ def lab_of(steps: int) -> PlantedLab:
 def learnt() -> Learnt:
     lab = lab_of(120)
     return lab, vpl.fit(lab, SMALL)
-
-
-def judged(seen: Seen) -> list[Judged]:
-    return [(seen, "somewhere new", f"answer {k}") for k in range(5)]
 
 
 def test_a_taste_that_only_the_shots_tell_is_learnt(learnt: Learnt) -> None:
