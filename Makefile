@@ -28,7 +28,7 @@ data-cards: .venv/ready
 	$(BIN)/python -m fspo_bench.evaluate.datacard tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
 
 judge: .venv/ready
-	$(BIN)/python -m fspo_bench.evaluate.judge tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
+	$(BIN)/python -m fspo_bench.judge.offline tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
 
 clean:
 	rm -rf .venv

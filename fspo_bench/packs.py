@@ -1,6 +1,7 @@
-"""Packs: folders with `tasks/`, `methods/`, `baselines/`. This repository is the first one.
+"""Packs: folders with `tasks/`, `methods/`, `baselines/`, `judges/`. This repository is the first one.
 
-The folder is the registry: a task is `tasks/NAME/task.yaml`, a method is `methods/NAME.py`.
+The folder is the registry: a task is `tasks/NAME/task.yaml`, a method is `methods/NAME.py`, a judge is
+`judges/NAME/judge.yaml`.
 Finding and listing never execute what they find; only `load_method` runs a file, the one asked for.
 """
 
@@ -24,7 +25,7 @@ ENTRY_POINT_GROUP = "fspo_bench.packs"
 
 @dataclass(frozen=True)
 class Pack:
-    """A named folder holding tasks, methods and baselines."""
+    """A named folder holding tasks, methods, baselines and judges."""
 
     name: str
     root: Path
@@ -32,7 +33,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class Found:
-    """Something a pack offers: `path` is a task's folder or a method's file."""
+    """Something a pack offers: `path` is a task's or judge's folder or a method's file."""
 
     name: str
     kind: str
@@ -47,9 +48,13 @@ def builtin_root() -> Path:
     return wheel if wheel.is_dir() else package.parent
 
 
+def _builtin() -> Pack:
+    return Pack("fspo-bench", builtin_root())
+
+
 def packs(extra: Sequence[str] = ()) -> list[Pack]:
     """The built-in pack, installed ones (entry points), `FSPO_BENCH_PACKS`, then `extra` folders."""
-    found = [Pack("fspo-bench", builtin_root())]
+    found = [_builtin()]
     for point in entry_points(group=ENTRY_POINT_GROUP):
         top, *inner = point.value.split(".")
         spec = importlib.util.find_spec(top)  # of a top-level package: runs nothing
@@ -58,8 +63,8 @@ def packs(extra: Sequence[str] = ()) -> list[Pack]:
     from_environment = [p for p in os.environ.get("FSPO_BENCH_PACKS", "").split(os.pathsep) if p]
     for folder in [*from_environment, *extra]:
         root = Path(folder).expanduser().resolve()
-        if not any((root / part).is_dir() for part in ("tasks", *KINDS)):
-            raise UserError(f"pack folder '{folder}' has none of tasks/, methods/, baselines/")
+        if not any((root / part).is_dir() for part in ("tasks", *KINDS, "judges")):
+            raise UserError(f"pack folder '{folder}' has none of tasks/, methods/, baselines/, judges/")
         if root not in (pack.root.resolve() for pack in found):
             found.append(Pack(root.name, root))
     return found
@@ -67,10 +72,20 @@ def packs(extra: Sequence[str] = ()) -> list[Pack]:
 
 def find_tasks(where: Sequence[Pack]) -> list[Found]:
     """Every task of the packs, by name."""
+    return _folders(where, "task")
+
+
+def find_judges(where: Sequence[Pack]) -> list[Found]:
+    """Every judge of the packs, by name."""
+    return _folders(where, "judge")
+
+
+def _folders(where: Sequence[Pack], kind: str) -> list[Found]:
+    """Folders that hold the file of their kind."""
     return [
-        Found(file.parent.name, "task", pack.name, file.parent)
+        Found(file.parent.name, kind, pack.name, file.parent)
         for pack in where
-        for file in sorted((pack.root / "tasks").glob("*/task.yaml"))
+        for file in sorted((pack.root / f"{kind}s").glob(f"*/{kind}.yaml"))
     ]
 
 
@@ -88,8 +103,8 @@ def find_methods(where: Sequence[Pack]) -> list[Found]:
 def resolve(name: str, among: Sequence[Found], what: str) -> Found:
     """The one thing called `name`: a bare name, `pack/name`, or a path to a folder or file."""
     path = Path(name).expanduser()
-    if what == "task" and (path / "task.yaml").is_file():
-        return Found(path.resolve().name, "task", "path", path.resolve())
+    if what in ("task", "judge") and (path / f"{what}.yaml").is_file():
+        return Found(path.resolve().name, what, "path", path.resolve())
     if what == "method" and path.suffix == ".py" and path.is_file():
         return Found(path.stem, "method", "path", path.resolve())
     hits = [f for f in among if name in (f.name, f"{f.pack}/{f.name}")]
@@ -123,7 +138,12 @@ def load_module(file: Path, *names: str) -> ModuleType:
 
 def builtin_method(name: str) -> Found:
     """A method of the library's own pack, for one that builds on it."""
-    return resolve(name, find_methods([Pack("fspo-bench", builtin_root())]), "method")
+    return resolve(name, find_methods([_builtin()]), "method")
+
+
+def builtin_judge(name: str) -> Found:
+    """A judge of the library's own pack."""
+    return resolve(name, find_judges([_builtin()]), "judge")
 
 
 def load_builtin_method(name: str) -> ModuleType:

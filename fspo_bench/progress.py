@@ -15,19 +15,41 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     if total is None:
         assert isinstance(items, Sized)
         total = len(items)
-    if not total:
-        return
-    terminal, start = sys.stderr.isatty(), time.monotonic()
-    shown = -1.0 if terminal else start
-    for done, item in enumerate(items):
-        now = time.monotonic()
-        if now - shown >= (0.2 if terminal else 15):
-            _line(label, done, total, now - start, terminal)
-            shown = now
+    line = Line(label, total)
+    for item in items:
+        line.show()
         yield item
-    _line(label, total, total, time.monotonic() - start, terminal)
-    if terminal:
-        print(file=sys.stderr)
+        line.advance(show=False)
+    line.close()
+
+
+class Line:
+    """The line of a stage whose parts are done in any order."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self._terminal, self._start = sys.stderr.isatty(), time.monotonic()
+        self._shown = -1.0 if self._terminal else self._start
+
+    def advance(self, show: bool = True) -> None:
+        """One more is done."""
+        self.done += 1
+        if show:
+            self.show()
+
+    def show(self) -> None:
+        """Bring the line up to date, not too often."""
+        now = time.monotonic()
+        if now - self._shown >= (0.2 if self._terminal else 15):
+            _line(self.label, self.done, self.total, now - self._start, self._terminal)
+            self._shown = now
+
+    def close(self) -> None:
+        """The last word; nothing where there was nothing to do."""
+        if self.total:
+            _line(self.label, self.done, self.total, time.monotonic() - self._start, self._terminal)
+            if self._terminal:
+                print(file=sys.stderr)
 
 
 def say(message: str) -> None:

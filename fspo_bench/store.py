@@ -74,6 +74,9 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def has(self, key: str) -> bool:
+        return self._path(key).is_file()
+
     def put(self, key: str, value: Any) -> None:
         write_atomic(self._path(key), canonical({"value": value}))
 

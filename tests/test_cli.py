@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fspo_bench import __version__, cli
+from fspo_bench import __version__, verbs
 from fspo_bench.cli import main
 from fspo_bench.errors import UserError
 from fspo_bench.packs import builtin_root
@@ -84,7 +84,7 @@ WRONG = [
     (("run", "--method", "fsop", "--task", "roleplay"), "unknown method 'fsop', did you mean 'fspo'?"),
     (("run", "--method", "fspo,bse", "--task", "roleplay"), "unknown method 'bse', did you mean 'base'?"),
     (("run", "--method", "fspo", "--task", "rolplay"), "unknown task 'rolplay', did you mean 'roleplay'?"),
-    (("show", "orcale"), "unknown task, method or baseline 'orcale', did you mean 'oracle'?"),
+    (("show", "orcale"), "unknown task, method, baseline or judge 'orcale', did you mean 'oracle'?"),
     (("validate", "rolplay"), "unknown task 'rolplay', did you mean 'roleplay'?"),
     (("ls", "--pack", "no/such"), "pack folder 'no/such' has none of tasks/, methods/, baselines/"),
     ((*RUN, "--set", "shots=[1"), "--set shots"),
@@ -105,7 +105,7 @@ def test_wrong_input_is_2_and_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "argv", [(), ("rn",), ("run",), ("ls", "judges"), (*RUN, "--limit", "0"), ("validate", "--shots", "-1")]
+    "argv", [(), ("rn",), ("run",), ("ls", "weights"), (*RUN, "--limit", "0"), ("validate", "--shots", "-1")]
 )
 def test_a_command_line_that_does_not_parse_is_2(shell: Shell, argv: tuple[str, ...]) -> None:
     code, out, err = shell(*argv)
@@ -131,7 +131,7 @@ def test_an_interruption_is_130_with_the_hint(shell: Shell, monkeypatch: pytest.
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_ls", interrupted)
+    monkeypatch.setattr(verbs, "ls", interrupted)
     code, out, err = shell("ls")
     assert (code, out) == (130, "")
     assert err == "\nfspo-bench: interrupted; the same command goes on where it stopped\n"
@@ -141,7 +141,7 @@ def test_a_failure_is_1_and_no_traceback(shell: Shell, monkeypatch: pytest.Monke
     def failing(_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(cli, "_ls", failing)
+    monkeypatch.setattr(verbs, "ls", failing)
     code, _, err = shell("ls")
     assert code == 1
     assert one_sentence(err) == "failed: ZeroDivisionError: a bug (--debug shows where)"
@@ -171,7 +171,7 @@ def test_a_full_disk_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> N
     def full(_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cli, "_ls", full)
+    monkeypatch.setattr(verbs, "ls", full)
     code, _, err = shell("ls")
     assert code == 1
     assert one_sentence(err).startswith("the disk is full; make room for ")

@@ -29,7 +29,7 @@ def lab_of(made_task: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., L
         task = load_task(made_task)
         policy = Policy.open(str(tiny_model), 4, "float32", seed)
         request = Request(task, opened, preset, seed, None, None, tmp_path, "")
-        return _lab(request, policy, PromptEncoder(policy.tokenizer, ""), None, Store(tmp_path / store))
+        return _lab(request, policy, PromptEncoder(policy.tokenizer, ""), Store(tmp_path / store))
 
     return lab_of
 

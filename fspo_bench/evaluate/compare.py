@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fspo_bench.errors import UserError
-from fspo_bench.evaluate.metrics import GAIN, half
+from fspo_bench.evaluate.metrics import GAIN, REFERENCE
 from fspo_bench.evaluate.results import Metric, Record, read_record
+from fspo_bench.evaluate.scoring import RESULT, read_outputs
 from fspo_bench.evaluate.stats import Estimate, clustered_mean
 
 Place = tuple[str, int, str]  # user, round, question
@@ -17,10 +17,11 @@ Place = tuple[str, int, str]  # user, round, question
 
 @dataclass(frozen=True)
 class Finished:
-    """A run's record and P(its answer preferred to the reference's) for each question asked."""
+    """A run's record and how each of its answers fared against the reference's."""
 
     record: Record
-    verdicts: dict[Place, float]
+    wins: dict[Place, float | None]
+    """1, 0, a half where orders disagree; None without a verdict."""
 
 
 def read_run(name: str, runs: Path) -> Finished:
@@ -29,20 +30,29 @@ def read_run(name: str, runs: Path) -> Finished:
     Raises:
         UserError: no such run, an unfinished one, or one that nobody judged.
     """
+    folder = run_folder(name, runs)
+    record, answered = read_record(folder / RESULT), read_outputs(folder)
+    if not all(REFERENCE in a.verdicts for a in answered):
+        raise UserError(
+            f"run '{folder}' holds no verdicts; give it a judge with `fspo-bench score {folder} --judge J`"
+        )
+    return Finished(record, {(a.user_id, a.round, a.question_id): a.win(REFERENCE) for a in answered})
+
+
+def run_folder(name: str, runs: Path) -> Path:
+    """The folder of a finished run.
+
+    Raises:
+        UserError: no such run, several, or an unfinished one.
+    """
     folders = [Path(name)] if Path(name).is_dir() else sorted(runs.glob(f"*/*/{name}*"))
     if len(folders) != 1:
         found = f"{len(folders)} runs begin so" if folders else "no such run"
         raise UserError(f"run '{name}': {found} in '{runs}'; give the folder that `run` printed, or its id")
     (folder,) = folders
-    if not (folder / "result.json").is_file():
-        raise UserError(
-            f"run '{folder}' is not finished (no result.json); give its command again to finish it"
-        )
-    rows = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()]
-    if any(row["p"] is None for row in rows):
-        raise UserError(f"run '{folder}' was not judged: its task has no offline judge")
-    verdicts = {(row["user_id"], row["round"], row["question_id"]): row["p"] for row in rows}
-    return Finished(read_record(folder / "result.json"), verdicts)
+    if not (folder / RESULT).is_file():
+        raise UserError(f"run '{folder}' is not finished (no {RESULT}); give its command again to finish it")
+    return folder
 
 
 def difference(a: Finished, b: Finished) -> Estimate:
@@ -56,14 +66,17 @@ def difference(a: Finished, b: Finished) -> Estimate:
             raise UserError(
                 f"runs {a.record.id} and {b.record.id} differ in {part}; compare runs of one {part}"
             )
-    if a.verdicts.keys() != b.verdicts.keys():
+    if a.wins.keys() != b.wins.keys():
         raise UserError(
             f"runs {a.record.id} and {b.record.id} asked other users or questions; run both with the same "
             "test_users, test_questions and --limit"
         )
-    places = sorted(a.verdicts)
-    wins = [half(a.verdicts[p] - 0.5) - half(b.verdicts[p] - 0.5) for p in places]
-    return clustered_mean(wins, [user for user, _, _ in places], [question for *_, question in places], GAIN)
+    both = [(place, a.wins[place], b.wins[place]) for place in sorted(a.wins)]
+    known = [(place, x - y) for place, x, y in both if x is not None and y is not None]
+    if not known:
+        raise UserError(f"runs {a.record.id} and {b.record.id} have no verdict in common")
+    users, questions = [user for (user, *_), _ in known], [question for (*_, question), _ in known]
+    return clustered_mean([d for _, d in known], users, questions, GAIN)
 
 
 def comparison(first: Finished, others: Sequence[Finished]) -> list[tuple[str, Metric]]:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from fspo_bench.data.task_files import load_task
 from fspo_bench.data.tasks import Answer, Task, User
 from fspo_bench.errors import UserError
-from fspo_bench.evaluate.judge import card, open_judge
 from fspo_bench.evaluate.stats import Estimate, clustered_mean
+from fspo_bench.judge.card import measure_judge
+from fspo_bench.judge.offline import open_offline
 from fspo_bench.lm.models import model_dir
 from fspo_bench.progress import say
 from fspo_bench.store import Store, write_atomic
@@ -55,10 +56,10 @@ def figures(task: Task, store: Store) -> list[tuple[str, str]]:
         rows += [(f"ideal observer, {shots} shots", _percent(ideal_observer(task, shots)))]
     rows += [("best population-only predictor", _percent(population_predictor(task)))]
     if task.questions_of("judge"):
-        measured = card(open_judge(task, store))
+        measured = measure_judge(open_offline(task, store), task)
         rows += [
-            ("offline judge, two real views", _percent(measured.views)),
-            ("offline judge, one answer weak", _percent(measured.with_weak)),
+            ("offline judge, two real views", _percent(measured.views.estimate())),
+            ("offline judge, one answer weak", _percent(measured.with_weak.estimate())),
         ]
     return rows
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fspo_bench.data.tasks import Preference, Task
-from fspo_bench.evaluate.results import GroupMetrics, Metric, Metrics
-from fspo_bench.evaluate.stats import Estimate, JudgeErrors, clustered_mean, corrected_mean
+from fspo_bench.evaluate.results import GroupMetrics, Metric, Metrics, VerdictCounts
+from fspo_bench.evaluate.stats import Crossed, Estimate, clustered_mean, corrected_mean
+from fspo_bench.judge.verdicts import Verdict
 from fspo_bench.lm.outputs import copied_share
 
 GAIN = (-1.0, 1.0)  # what a difference of rates can be
+REFERENCE, WRONG_USER, OWN = "reference", "wrong_user", "own"
+"""What is compared: the output with the reference's; the output behind another user's shots with the
+reference's; the output with the one behind another user's shots."""
 
 
 @dataclass
@@ -23,13 +29,15 @@ class Answered:
     output: str
     reference: str
     wrong_user_output: str | None
-    shots: tuple[Preference, ...]
-    p: float | None = None
-    wrong_user_p: float | None = None
-    own_p: float | None = None
-    """That the user prefers the answer behind its own shots to the one behind another's."""
+    shots: tuple[Preference, ...] = ()
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    """By what was compared; empty without a judge."""
     note: str = ""
     """What the method wrote on the way to the output (a description of the user)."""
+
+    def win(self, compared: str) -> float | None:
+        """Half credit where orders disagree; None without a verdict."""
+        return self.verdicts[compared].win if compared in self.verdicts else None
 
 
 @dataclass(frozen=True)
@@ -46,73 +54,104 @@ class Ranked:
 
 
 def measure(
-    task: Task, answered: Sequence[Answered], ranked: Sequence[Ranked], judge: JudgeErrors | None
+    task: Task, answered: Sequence[Answered], ranked: Sequence[Ranked], errors: Crossed | None
 ) -> Metrics:
-    """All metrics; win rates need a judge."""
-    win = corrected = gain = own = None
-    users, questions = [a.user_id for a in answered], [a.question_id for a in answered]
-    if judge:
-        wins = _wins([a.p for a in answered])
-        win = clustered_mean(wins, users, questions)
-        corrected = corrected_mean(wins, users, questions, judge)
-        gain = _gain_in_wins(answered)
-        if gain:
-            own = clustered_mean(_wins([a.own_p for a in answered]), users, questions)
-    else:
-        gain = _gain_in_ranking(ranked)
+    """All metrics; `errors` are the judge's, None without one."""
     lengths = [(len(a.output.split()), len(a.reference.split())) for a in answered]
-    return Metrics(
-        win_rate=_metric(win),
-        win_rate_corrected=_metric(corrected),
-        personal_gain=_metric(gain),
-        own_vs_wrong_user=_metric(own),
+
+    def gain(ranked: Sequence[Ranked]) -> Metric | None:
+        return None if errors else _metric(_gain_in_ranking(ranked))
+
+    metrics = Metrics(
+        win_rate=None,
+        win_rate_corrected=None,
+        personal_gain=gain(ranked),
+        own_vs_wrong_user=None,
         preference_accuracy=Metric.of(_ranking(ranked, [r.right for r in ranked])),
         length_ratio=round(sum(o for o, _ in lengths) / max(1, sum(r for _, r in lengths)), 3),
         copy_rate=round(100 * sum(copied_share(a.output, a.shots) for a in answered) / len(answered), 2),
         longest_answer=Metric.of(_ranking(ranked, [r.longest for r in ranked])),
         population_model=Metric.of(_ranking(ranked, [r.population for r in ranked])),
-        groups=_groups(task, answered, ranked, judge),
+        groups={
+            name: GroupMetrics(
+                win_rate=None,
+                personal_gain=gain(pairs),
+                preference_accuracy=Metric.of(_ranking(pairs, [r.right for r in pairs])),
+            )
+            for name, pairs in _groups(task, ranked).items()
+        },
     )
+    return judged(metrics, task, answered, errors) if errors else metrics
 
 
-def _groups(
-    task: Task, answered: Sequence[Answered], ranked: Sequence[Ranked], judge: JudgeErrors | None
-) -> dict[str, GroupMetrics]:
+def judged(metrics: Metrics, task: Task, answered: Sequence[Answered], errors: Crossed) -> Metrics:
+    """The metrics with what this judge said, in place of what another may have said."""
+    wins = [(a, a.win(REFERENCE)) for a in answered]
+    of_groups = _groups(task, answered)
+    groups = {
+        name: group.model_copy(
+            update={
+                "win_rate": _mean([(a, a.win(REFERENCE)) for a in of_groups[name]]),
+                "personal_gain": _gain_in_wins(of_groups[name]),
+            }
+        )
+        for name, group in metrics.groups.items()
+    }
+    rates = {
+        "win_rate": _mean(wins),
+        "win_rate_corrected": _corrected(wins, errors),
+        "win_rate_consistent": _consistent_only(answered),
+        "win_rate_weighted": _mean([(a, a.verdicts[REFERENCE].p) for a in answered]),
+        "personal_gain": _gain_in_wins(answered),
+        "own_vs_wrong_user": _mean([(a, a.win(OWN)) for a in answered]),
+        "verdicts": _counts(answered),
+        "groups": groups,
+    }
+    return metrics.model_copy(update=rates)
+
+
+Row = TypeVar("Row", Answered, Ranked)
+Valued = Sequence[tuple[Answered, float | None]]  # None: no verdict, left out
+
+
+def _groups(task: Task, rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Users that were trained on and users that were not, apart, where a task tests both."""
     seen = {u.user_id for u in task.users.values() if u.split == "seen"}
-    if len({a.user_id in seen for a in answered}) < 2:
-        return {}
-    groups = {}
-    for name, inside in (("trained users", True), ("new users", False)):
-        own = [a for a in answered if (a.user_id in seen) == inside]
-        pairs = [r for r in ranked if (r.user_id in seen) == inside]
-        win = clustered_mean(
-            _wins([a.p for a in own]), [a.user_id for a in own], [a.question_id for a in own]
-        )
-        groups[name] = GroupMetrics(
-            win_rate=_metric(win if judge else None),
-            personal_gain=_metric(_gain_in_wins(own) if judge else _gain_in_ranking(pairs)),
-            preference_accuracy=Metric.of(_ranking(pairs, [r.right for r in pairs])),
-        )
-    return groups
+    parts = {
+        name: [r for r in rows if (r.user_id in seen) == inside]
+        for name, inside in (("trained users", True), ("new users", False))
+    }
+    return parts if all(parts.values()) else {}
 
 
-def _wins(probabilities: Sequence[float | None]) -> list[float]:
-    return [half((p or 0.0) - 0.5) for p in probabilities]
-
-
-def half(difference: float) -> float:
-    """1 for a positive difference, 0 for a negative one, a half for none."""
-    return 0.5 if difference == 0 else float(difference > 0)
-
-
-def _gain_in_wins(answered: Sequence[Answered]) -> Estimate | None:
-    """Wins with the user's own shots less wins with another's, paired."""
-    if any(a.wrong_user_p is None for a in answered):
+def _mean(valued: Valued, bounds: tuple[float, float] = (0.0, 1.0)) -> Metric | None:
+    known = [(a, v) for a, v in valued if v is not None]
+    if not known:
         return None
-    own, wrong = _wins([a.p for a in answered]), _wins([a.wrong_user_p for a in answered])
-    users, questions = [a.user_id for a in answered], [a.question_id for a in answered]
-    return clustered_mean([w - x for w, x in zip(own, wrong, strict=True)], users, questions, GAIN)
+    users, questions = [a.user_id for a, _ in known], [a.question_id for a, _ in known]
+    return Metric.of(clustered_mean([v for _, v in known], users, questions, bounds))
+
+
+def _corrected(valued: Valued, errors: Crossed) -> Metric | None:
+    known = [(a, v) for a, v in valued if v is not None]
+    if not known:
+        return None
+    users, questions = [a.user_id for a, _ in known], [a.question_id for a, _ in known]
+    return _metric(corrected_mean([v for _, v in known], users, questions, errors))
+
+
+def _consistent_only(answered: Sequence[Answered]) -> Metric | None:
+    """The paper's rule: what depends on the order is dropped. None where there is one order."""
+    if all(len(a.verdicts[REFERENCE].orders) == 1 for a in answered):
+        return None
+    return _mean([(a, a.win(REFERENCE)) for a in answered if a.verdicts[REFERENCE].consistent])
+
+
+def _gain_in_wins(answered: Sequence[Answered]) -> Metric | None:
+    """Wins with the user's own shots less wins with another's, paired."""
+    pairs = [(a, a.win(REFERENCE), a.win(WRONG_USER)) for a in answered]
+    gains = [(a, None if own is None or wrong is None else own - wrong) for a, own, wrong in pairs]
+    return _mean(gains, GAIN)
 
 
 def _gain_in_ranking(ranked: Sequence[Ranked]) -> Estimate | None:
@@ -121,6 +160,17 @@ def _gain_in_ranking(ranked: Sequence[Ranked]) -> Estimate | None:
     if len(gains) < len(ranked):
         return None
     return clustered_mean(gains, [r.user_id for r in ranked], [r.question_id for r in ranked], GAIN)
+
+
+def _counts(answered: Sequence[Answered]) -> VerdictCounts:
+    """Over everything that was compared."""
+    verdicts = [v for a in answered for v in a.verdicts.values()]
+    return VerdictCounts(
+        asked=len(verdicts),
+        known=sum(v.win is not None for v in verdicts),
+        order_dependent=sum(v.consistent is False for v in verdicts),
+        without=dict(sorted(Counter(v.reason for v in verdicts if v.win is None).items())),
+    )
 
 
 def _ranking(ranked: Sequence[Ranked], right: Sequence[float]) -> Estimate:

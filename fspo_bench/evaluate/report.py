@@ -71,10 +71,13 @@ def _footnotes(records: Sequence[Record]) -> list[str]:
     ]
     if judge := records[0].judge:
         low, high = judge.ci95
+        weak = (
+            "" if judge.accuracy_with_weak is None else f"{judge.accuracy_with_weak:.1f}% where one is weak, "
+        )
         lines.append(
             f"judge {judge.name}: right on {judge.accuracy:.1f}% [{low:.1f}, {high:.1f}] of unseen labels "
             f"between two real views (longest answer {judge.longest_answer:.1f}%, coin {judge.coin:.1f}%), "
-            f"{judge.accuracy_with_weak:.1f}% where one is weak, {judge.accuracy_all:.1f}% of all; "
+            f"{weak}{judge.accuracy_all:.1f}% of all; "
             "'corrected' takes the errors of all out."
         )
     m = records[0].metrics

@@ -35,17 +35,54 @@ class Metric(_Part):
         )
 
 
+class Usage(_Part):
+    """What the answers of an LLM judge took, whenever they were asked for."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    dollars: float | None
+    """Null where the judge's file has no price for its model."""
+    seconds_per_call: float
+    served: list[str]
+    """What the server called itself."""
+
+
 class JudgeRecord(_Part):
     """Who judged, and how often it is right about labels it has never seen (percent)."""
 
     name: str
     accuracy: float
     ci95: tuple[float, float]
-    accuracy_with_weak: float
+    accuracy_with_weak: float | None
+    """Null where no pair held a weak answer."""
     accuracy_all: float
     longest_answer: float
     coin: float
     key: str
+    model: str = ""
+    """The one that an LLM judge asks; empty for the offline judge."""
+    pairs: int = 0
+    """Labelled pairs that it was measured on."""
+    consistent: float | None = None
+    """Share of pairs on which both orders name the same answer; null for a judge without orders."""
+    says_first: float | None = None
+    """Share of verdicts for the answer shown first."""
+    says_longer: float | None = None
+    """Share of verdicts for the longer of two real answers: `longest_answer` is how often users say so."""
+    without: dict[str, int] = {}
+    """Labelled pairs that got no verdict, by reason."""
+    usage: Usage | None = None
+
+
+class VerdictCounts(_Part):
+    """Comparisons asked for, those with a verdict, those where the order decided, those without by reason."""
+
+    asked: int
+    known: int
+    order_dependent: int
+    without: dict[str, int] = {}
 
 
 class GroupMetrics(_Part):
@@ -62,6 +99,8 @@ class Metrics(_Part):
     `personal_gain` is in win rate, or in preference accuracy for a task without a judge.
     `own_vs_wrong_user` sets the two answers against each other: it sees what `personal_gain` cannot where
     both beat `base`.
+    `win_rate` gives half credit where an LLM judge's verdict hangs on the order; `win_rate_consistent` drops
+    such verdicts, as the paper does; `win_rate_weighted` is the mean probability, as in AlpacaEval.
     `longest_answer` and `population_model` rank the pairs of `preference_accuracy` and know no user.
     """
 
@@ -74,6 +113,9 @@ class Metrics(_Part):
     copy_rate: float
     longest_answer: Metric
     population_model: Metric
+    win_rate_consistent: Metric | None = None
+    win_rate_weighted: Metric | None = None
+    verdicts: VerdictCounts | None = None
     groups: dict[str, GroupMetrics] = {}
 
 

@@ -61,19 +61,19 @@ def _bounded(
 
 
 @dataclass(frozen=True)
-class JudgeErrors:
-    """The judge's held-out verdicts: right and all, shape (users, questions)."""
+class Crossed:
+    """A share over users and questions that all meet: hits and all, shape (users, questions)."""
 
     right: NDArray[np.float64]
     total: NDArray[np.float64]
 
     @property
-    def accuracy(self) -> float:
+    def rate(self) -> float:
         return float(self.right.sum() / self.total.sum())
 
     @property
     def half_width(self) -> float:
-        """Of the accuracy's 95% interval, clustered by user and by question (Cameron et al. 2011).
+        """Of the rate's 95% interval, clustered by user and by question (Cameron et al. 2011).
 
         The variance is the sum of the two one-way clustered ones less the cells' own, which both
         hold; t with (the smaller count - 1) degrees of freedom. NaN for one user or one question.
@@ -81,20 +81,20 @@ class JudgeErrors:
         users, questions = self.right.shape
         if min(users, questions) < 2:
             return float("nan")
-        left = self.right - self.accuracy * self.total
+        left = self.right - self.rate * self.total
         by_user = users / (users - 1) * np.sum(left.sum(1) ** 2)
         by_question = questions / (questions - 1) * np.sum(left.sum(0) ** 2)
         variance = max(by_user + by_question - np.sum(left**2), by_user, by_question) / self.total.sum() ** 2
         return float(scipy_stats.t.ppf(0.975, min(users, questions) - 1) * np.sqrt(variance))
 
     def estimate(self) -> Estimate:
-        """The accuracy in percent with its interval."""
+        """The rate in percent with its interval."""
         counts = (*self.right.shape, int(self.total.sum()))
-        return _bounded(self.accuracy, self.half_width, (0.0, 1.0), counts)
+        return _bounded(self.rate, self.half_width, (0.0, 1.0), counts)
 
 
 def corrected_mean(
-    values: ArrayLike, users: ArrayLike, questions: ArrayLike, judge: JudgeErrors
+    values: ArrayLike, users: ArrayLike, questions: ArrayLike, judge: Crossed
 ) -> Estimate | None:
     """A rate with the judge's errors taken out (Rogan and Gladen 1978, symmetric errors).
 
@@ -107,7 +107,7 @@ def corrected_mean(
         The estimate in percent, within [0, 100]; None for a judge no better than a coin.
     """
     plain = clustered_mean(values, users, questions, UNBOUNDED)
-    slope = 2 * judge.accuracy - 1
+    slope = 2 * judge.rate - 1
     if slope <= 0:
         return None
     rate, half = plain.value / 100, (plain.value - plain.low) / 100

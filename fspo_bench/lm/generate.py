@@ -19,6 +19,7 @@ from fspo_bench.lm.exactness import require_within_window
 from fspo_bench.lm.onednn import onednn_linears
 from fspo_bench.lm.shared_context import Rows, branches_attend, causal_lm, read_prefix
 
+Choose = Callable[[Tensor], Tensor]  # logits (rows, vocabulary) -> token ids (rows,)
 NUCLEUS = 128  # tokens among which a nucleus is looked for: no sort of the whole vocabulary
 
 
@@ -51,29 +52,27 @@ def generate(
     end: int,
     max_new_tokens: int,
     no_repeat: int = 0,
-    sampling: Sampling | None = None,
+    choose: Choose | None = None,
 ) -> list[list[int]]:
     """New token ids for every question of every context in turn, without the end token.
 
-    Greedy unless `sampling` is given. With `no_repeat` = n > 0 no answer holds the same n tokens in a
-    row twice (small models loop).
+    Greedy unless `choose` says otherwise (see `sampler`). With `no_repeat` = n > 0 no answer holds the same
+    n tokens in a row twice (small models loop).
     """
-    choose = _sampler(sampling) if sampling else _likeliest
     lm = causal_lm(model)
     with onednn_linears(lm, decoding=True):
         prefixes = Rows([(read_prefix(model, a.prefix, a.latent), len(a.questions)) for a in asked])
         with branches_attend(lm):
-            return _decode(lm, prefixes, asked, end, max_new_tokens, no_repeat, choose)
+            return _decode(lm, prefixes, asked, end, max_new_tokens, no_repeat, choose or likeliest)
 
 
-Choose = Callable[[Tensor], Tensor]  # logits (rows, vocabulary) -> token ids (rows,)
-
-
-def _likeliest(logits: Tensor) -> Tensor:
+def likeliest(logits: Tensor) -> Tensor:
+    """The token of the highest logit in each row."""
     return logits.argmax(-1)
 
 
-def _sampler(sampling: Sampling) -> Choose:
+def sampler(sampling: Sampling) -> Choose:
+    """Draws as `sampling` says."""
     streams = [torch.Generator().manual_seed(seed) for seed in sampling.seeds]
 
     def choose(logits: Tensor) -> Tensor:

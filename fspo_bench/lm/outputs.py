@@ -56,7 +56,7 @@ def _written(
     policy: Policy, encoder: PromptEncoder, wanted: Sequence[Wanted], sampled: tuple[float, float] | None,
     max_new_tokens: int, store: Store, label: str,
 ) -> dict[Wanted, str]:  # fmt: skip
-    from fspo_bench.lm.generate import Asked, Sampling, first_answer, generate, whole_sentences
+    from fspo_bench.lm.generate import Asked, Sampling, first_answer, generate, sampler, whole_sentences
 
     questions = dict.fromkeys(q for q, _ in wanted)
     encoded = {q: (encoder.prefix(q[0]), encoder.question(q[1])) for q in questions}
@@ -78,7 +78,8 @@ def _written(
             for group in groups
             for q, _ in group[:1]
         ]
-        draw = Sampling(*sampled, tuple(int(keys[w][:15], 16) for w in batch)) if sampled else None
+        seeds = tuple(int(keys[w][:15], 16) for w in batch)
+        draw = sampler(Sampling(*sampled, seeds)) if sampled else None
         new = generate(policy.model, jobs, encoder.end, max_new_tokens, NO_REPEAT, draw)
         for w, ids in zip(batch, new, strict=True):
             known[w] = ids

@@ -8,7 +8,7 @@ import pytest
 
 from fspo_bench.cli import main
 from fspo_bench.errors import UserError
-from fspo_bench.evaluate.compare import Finished, comparison, difference, read_run
+from fspo_bench.evaluate.compare import Finished, Place, comparison, difference, read_run
 from fspo_bench.evaluate.report import comparison_table
 from tests.made import a_record
 
@@ -16,7 +16,9 @@ SPEC = {"task": {"name": "t", "hash": "h"}, "judge": "j", "model": "m"}
 
 
 def finished(wins: dict[str, list[int]], **spec: Any) -> Finished:
-    verdicts = {(user, 0, f"q{n}"): w * 0.8 + 0.1 for user, row in wins.items() for n, w in enumerate(row)}
+    verdicts: dict[Place, float | None] = {
+        (user, 0, f"q{n}"): float(w) for user, row in wins.items() for n, w in enumerate(row)
+    }
     return Finished(a_record(spec={**SPEC, **spec}), verdicts)
 
 
@@ -51,8 +53,11 @@ def test_other_users_or_questions_are_refused() -> None:
 
 def write(folder: Path, p: float | None = 0.9, done: bool = True) -> Path:
     folder.mkdir(parents=True)
-    row = {"user_id": "u", "round": 0, "question_id": "q", "p": p, "wrong_user_p": None, "own_p": None}
-    (folder / "verdicts.jsonl").write_text(json.dumps(row) + "\n")
+    place = {"user_id": "u", "round": 0, "question_id": "q"}
+    row = {**place, "compared": "reference", "orders": [p], "a_first": [], "reason": ""}
+    answer = {**place, "output": "a", "reference": "b", "wrong_user_output": None, "note": ""}
+    (folder / "outputs.jsonl").write_text(json.dumps(answer) + "\n")
+    (folder / "verdicts.jsonl").write_text("" if p is None else json.dumps(row) + "\n")
     if done:
         (folder / "result.json").write_text(a_record(spec=SPEC).model_dump_json())
     return folder
@@ -62,7 +67,7 @@ def test_a_run_is_found_by_folder_or_id(tmp_path: Path) -> None:
     folder = write(tmp_path / "t" / "fspo" / "0123456789")
     by_id, by_folder = read_run("01234", tmp_path), read_run(str(folder), tmp_path / "nowhere")
     assert by_id == by_folder
-    assert by_id.verdicts == {("u", 0, "q"): 0.9}
+    assert by_id.wins == {("u", 0, "q"): 1.0}
 
 
 def test_what_is_no_finished_judged_run_is_named(tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_what_is_no_finished_judged_run_is_named(tmp_path: Path) -> None:
         write(tmp_path / "t" / "c" / "cc", None),
     )
     for name, says in [("zz", "no such run"), ("aa", "2 runs begin so"), (str(unfinished), "not finished"),
-                       (str(unjudged), "was not judged")]:  # fmt: skip
+                       (str(unjudged), "holds no verdicts")]:  # fmt: skip
         with pytest.raises(UserError, match=says):
             read_run(name, tmp_path)
     assert main(["compare", "aa11"]) == 2

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from fspo_bench.data.tasks import Preference, Task, TaskSpec, User
-from fspo_bench.evaluate.metrics import Answered, Ranked, half, measure
-from fspo_bench.evaluate.stats import JudgeErrors
+from fspo_bench.evaluate.metrics import Answered, Ranked, measure
+from fspo_bench.evaluate.stats import Crossed
+from fspo_bench.judge.verdicts import ABSTAINED, UNPARSED, Verdict
 
 SHOTS = (Preference("s", "?", "one two three four", "five"),)
-PERFECT = JudgeErrors(np.ones((3, 3)), np.ones((3, 3)))
+PERFECT = Crossed(np.ones((3, 3)), np.ones((3, 3)))
 
 
 def task(**splits: str) -> Task:
@@ -19,7 +20,9 @@ def task(**splits: str) -> Task:
 
 
 def answered(user: str, p: float | None, wrong: float | None, own: float | None = 0.5) -> Answered:
-    return Answered(user, 0, "q", "one two three", "a b c d e f", None, SHOTS, p, wrong, own)
+    given = {"reference": p, "wrong_user": wrong, "own": own}
+    verdicts = {} if p is None else {compared: Verdict((value,)) for compared, value in given.items()}
+    return Answered(user, 0, "q", "one two three", "a b c d e f", None, SHOTS, verdicts)
 
 
 def ranked(user: str, right: float, wrong: float | None = None) -> Ranked:
@@ -76,6 +79,33 @@ def test_users_trained_on_and_new_users_are_reported_apart() -> None:
     assert (old.preference_accuracy.value, new.preference_accuracy.value) == (100, 50)
 
 
-@pytest.mark.parametrize(("difference", "value"), [(0.2, 1.0), (-0.2, 0.0), (0.0, 0.5)])
-def test_half(difference: float, value: float) -> None:
-    assert half(difference) == value
+def test_orders_that_disagree_count_half_and_are_dropped_by_the_papers_rule() -> None:
+    orders = {"a": (0.9, 0.8), "b": (0.9, 0.3), "c": (0.2, 0.1)}
+    rows = [answered(user, 0.5, 0.5) for user in orders]
+    for row, both in zip(rows, orders.values(), strict=True):
+        row.verdicts = {"reference": Verdict(both, (True, False))}
+    m = measure(task(a="test", b="test", c="test"), rows, [ranked("a", 1)], PERFECT)
+    assert m.win_rate and m.win_rate_consistent and m.win_rate_weighted and m.verdicts
+    assert m.win_rate.value == 50
+    assert (m.win_rate_consistent.value, m.win_rate_consistent.n) == (50, 2)
+    assert m.win_rate_weighted.value == pytest.approx(100 * (0.85 + 0.6 + 0.15) / 3, abs=0.01)
+    assert (m.verdicts.asked, m.verdicts.known, m.verdicts.order_dependent) == (3, 3, 1)
+    assert m.personal_gain is None
+
+
+def test_what_has_no_verdict_is_no_loss_for_either_side() -> None:
+    rows = [answered("a", 0.9, 0.1), answered("a", 0.9, 0.1), answered("b", 0.9, 0.1)]
+    rows[0].verdicts["reference"] = Verdict((None, 0.9), (True, False), UNPARSED)
+    rows[1].verdicts["wrong_user"] = Verdict((None,), (True,), ABSTAINED)
+    m = measure(task(a="test", b="test"), rows, [ranked("a", 1)], PERFECT)
+    assert m.win_rate and m.personal_gain and m.verdicts
+    assert (m.win_rate.value, m.win_rate.n) == (100, 2)
+    assert (m.personal_gain.value, m.personal_gain.n) == (100, 1)
+    assert m.verdicts.without == {ABSTAINED: 1, UNPARSED: 1}
+
+
+def test_a_judge_that_says_nothing_leaves_no_rate() -> None:
+    row = answered("a", 0.9, 0.1)
+    row.verdicts = {name: Verdict((None,), (True,), UNPARSED) for name in row.verdicts}
+    m = measure(task(a="test"), [row], [ranked("a", 1)], PERFECT)
+    assert (m.win_rate, m.win_rate_corrected, m.personal_gain) == (None, None, None)

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 from fspo_bench.evaluate import stats
-from fspo_bench.evaluate.stats import Estimate, JudgeErrors, clustered_mean, corrected_mean
+from fspo_bench.evaluate.stats import Crossed, Estimate, clustered_mean, corrected_mean
 
 Floats = NDArray[np.float64]
 
 
-def verdicts(accuracy: float, users: int, questions: int, seed: int = 0, each: int = 4) -> JudgeErrors:
+def verdicts(accuracy: float, users: int, questions: int, seed: int = 0, each: int = 4) -> Crossed:
     """Held-out verdicts of a judge that is right with that probability."""
     total = np.full((users, questions), float(each))
     right = np.random.default_rng(seed).binomial(each, accuracy, (users, questions)).astype(float)
-    return JudgeErrors(right, total)
+    return Crossed(right, total)
 
 
-def exact(accuracy: float) -> JudgeErrors:
+def exact(accuracy: float) -> Crossed:
     """A judge of known accuracy, the same for every user and question: no uncertainty of its own."""
-    return JudgeErrors(np.full((20, 20), 1000 * accuracy), np.full((20, 20), 1000.0))
+    return Crossed(np.full((20, 20), 1000 * accuracy), np.full((20, 20), 1000.0))
 
 
 def wins(users: int, each: int, rate: float, spread: float, seed: int) -> tuple[Floats, NDArray[np.int64]]:
@@ -130,8 +130,8 @@ def test_a_million_values_aggregate() -> None:
 
 
 def test_the_judges_accuracy_is_right_over_all() -> None:
-    judge = JudgeErrors(np.array([[3.0, 1.0], [0.0, 2.0]]), np.array([[4.0, 1.0], [1.0, 2.0]]))
-    assert judge.accuracy == 6 / 8
+    judge = Crossed(np.array([[3.0, 1.0], [0.0, 2.0]]), np.array([[4.0, 1.0], [1.0, 2.0]]))
+    assert judge.rate == 6 / 8
     assert judge.estimate().value == 75
     assert (judge.estimate().n_users, judge.estimate().n_questions, judge.estimate().n) == (2, 2, 8)
 
@@ -141,10 +141,10 @@ def test_the_judges_interval_sees_users_and_questions() -> None:
     of_user = np.repeat((np.arange(16) < 12).astype(float)[:, None], 16, axis=1)
     independent = np.random.default_rng(0).permuted(of_user.ravel()).reshape(16, 16)
     all_of = np.ones((16, 16))
-    plain = half_width(JudgeErrors(independent, all_of).estimate())
+    plain = half_width(Crossed(independent, all_of).estimate())
     se = 100 * math.sqrt(0.75 * 0.25 / 16)
     for clustered in (of_user, of_user.T):
-        width = half_width(JudgeErrors(clustered, all_of).estimate())
+        width = half_width(Crossed(clustered, all_of).estimate())
         assert width == pytest.approx(1.96 * se, rel=0.15)
         assert width > 2 * plain
 
@@ -222,7 +222,7 @@ def test_the_corrected_interval_carries_the_judges_own_uncertainty() -> None:
     x, users = wins(60, 6, 0.8, 0.1, seed=9)
     eight_of_ten = (np.arange(10) < 8).astype(float)[:, None]
     sure = corrected_mean(x, users, users, exact(0.8))
-    unsure = corrected_mean(x, users, users, JudgeErrors(np.repeat(eight_of_ten, 10, 1), np.ones((10, 10))))
+    unsure = corrected_mean(x, users, users, Crossed(np.repeat(eight_of_ten, 10, 1), np.ones((10, 10))))
     assert sure
     assert unsure
     assert unsure.value == pytest.approx(sure.value)

@@ -12,11 +12,10 @@ never seen: test users, test questions, texts of both.
 
 from __future__ import annotations
 
-import itertools
 import random
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +25,8 @@ from safetensors.numpy import load_file, save_file
 
 from fspo_bench.data.task_files import load_task
 from fspo_bench.data.tasks import Answer, Task, User
-from fspo_bench.evaluate.stats import Estimate, JudgeErrors
+from fspo_bench.judge.pairs import determined_pairs
+from fspo_bench.judge.verdicts import Comparison, Verdict, settled
 from fspo_bench.lm.models import WHEELS, model_dir
 from fspo_bench.progress import say, track
 from fspo_bench.store import Store, building, digest
@@ -34,18 +34,16 @@ from fspo_bench.store import Store, building, digest
 Array = NDArray[np.float32]
 Text = tuple[str, str]  # question, answer
 
-NAME = "offline"
 READER = "smollm2-135m"
 VERSION = 1  # raise when a verdict can change
 LAYERS = slice(16, 30)  # hidden states of the frozen reader that enter the features
 RIDGE = 1.0
 WEAK = "weak"  # the target beside the traits
 FILE = "judge.safetensors"
-WARN_BELOW = 78.0  # percent of held-out labels
 
 
 @dataclass(frozen=True)
-class Judge:
+class OfflineJudge:
     """A fitted judge of one task; `key` changes whenever a verdict can."""
 
     task: Task
@@ -53,6 +51,8 @@ class Judge:
     key: str
     targets: tuple[str, ...]
     weights: dict[str, Array]
+    name: str = "offline"
+    _known: dict[Text, Array] = field(default_factory=dict)
 
     @cached_property
     def _kinds(self) -> dict[str, str]:
@@ -60,16 +60,18 @@ class Judge:
 
     def loadings(self, texts: Sequence[Text]) -> dict[Text, Array]:
         """Predicted targets of each text, shape (targets,), from the store where known."""
-        keys = {text: digest(["judge", self.key, list(text)]) for text in texts}
-        known = {text: self.store.get(key) for text, key in keys.items()}
-        if missing := [text for text, value in known.items() if value is None]:
+        unknown = [text for text in texts if text not in self._known]
+        keys = {text: digest(["judge", self.key, list(text)]) for text in unknown}
+        stored = {text: self.store.get(key) for text, key in keys.items()}
+        if missing := [text for text, value in stored.items() if value is None]:
             for text, row in _read(missing):
                 value = (row - self.weights["mean"]) / self.weights["sd"] @ self.weights[
                     "slope"
                 ] + self.weights["offset"]
-                known[text] = [round(float(x), 5) for x in value]
-                self.store.put(keys[text], known[text])
-        return {text: np.array(value, dtype=np.float32) for text, value in known.items()}
+                stored[text] = [round(float(x), 5) for x in value]
+                self.store.put(keys[text], stored[text])
+        self._known.update({text: np.array(value, dtype=np.float32) for text, value in stored.items()})
+        return {text: self._known[text] for text in texts}
 
     def probability(self, user_id: str, question: str, a: Array, b: Array) -> float:
         """P(user prefers the answer with loadings `a` to the one with loadings `b`)."""
@@ -86,40 +88,20 @@ class Judge:
             for text in texts
         ]
 
-    def verdicts(self, comparisons: Sequence[tuple[str, str, str, str]]) -> list[float]:
-        """P(a preferred to b) for each (user_id, question, a, b); equal texts give exactly 0.5.
+    def verdicts(self, comparisons: Sequence[Comparison], label: str = "") -> list[Verdict]:
+        """P(a preferred to b) for each comparison."""
+        read = self.loadings(sorted({(c.question, t) for c in comparisons for t in (c.a, c.b) if t}))
 
-        Nobody prefers an empty answer to a text.
-        """
-        texts = {(q, t) for _, q, a, b in comparisons for t in (a, b) if t}
-        read = self.loadings(sorted(texts))
+        def verdict(c: Comparison) -> Verdict:
+            texts = (c.question, c.a), (c.question, c.b)
+            return settled(c.a, c.b) or Verdict(
+                (self.probability(c.user_id, c.question, *(read[t] for t in texts)),)
+            )
 
-        def verdict(user: str, question: str, a: str, b: str) -> float:
-            if a == b:
-                return 0.5
-            if not (a and b):
-                return float(bool(a))
-            return self.probability(user, question, read[question, a], read[question, b])
-
-        return [verdict(*comparison) for comparison in comparisons]
+        return [verdict(c) for c in comparisons]
 
 
-@dataclass(frozen=True)
-class Card:
-    """The judge against labels it has never seen, beside dummies (percent right, with intervals)."""
-
-    views: Estimate
-    """Pairs of real views: the headline."""
-    with_weak: Estimate
-    """Pairs of a real view and a weak answer."""
-    longest: Estimate
-    """Always the longer answer, on pairs of real views."""
-    coin: float
-    errors: JudgeErrors
-    """Over all these pairs, as an answer may be a view or weak: what corrected rates use."""
-
-
-def open_judge(task: Task, store: Store) -> Judge:
+def open_offline(task: Task, store: Store) -> OfflineJudge:
     """The task's judge: the shipped one if it belongs to these texts, else fitted once and stored."""
     key, shipped = judge_key(task), task.folder / FILE
     if shipped.is_file() and key_of(shipped) == key:
@@ -220,48 +202,13 @@ def _slope(
     place = {answer.answer_id: n for n, (_, answer) in reversed(list(enumerate(examples)))}
     differences = []
     for user in task.users_of("judge"):
-        for pair in _pairs(task, user, "judge", random.Random(user.user_id), per_question=2):
+        for pair in determined_pairs(task, user, "judge", random.Random(user.user_id), per_question=2):
             kind = task.questions[pair[0].question_id].kind
             a, b = (_worth(task, user, kind, targets, predicted[place[x.answer_id]]) for x in pair)
             differences.append(a - b)
     d = np.array(differences)
     found = minimize_scalar(lambda s: np.logaddexp(0, -s * d).mean(), bounds=(1e-3, 10), method="bounded")
     return float(found.x)
-
-
-def _pairs(
-    task: Task, user: User, split: str, rng: random.Random, per_question: int | None = None
-) -> Iterable[tuple[Answer, Answer]]:
-    """(preferred, other) for a user's determined pairs about a split's questions."""
-    for question in task.questions_of(split):  # type: ignore[arg-type]
-        pairs = list(itertools.combinations(task.answers_to[question.question_id], 2))
-        for a, b in pairs if per_question is None else rng.sample(pairs, min(per_question, len(pairs))):
-            if margin := task.margin(user, a, b):
-                yield (a, b) if margin > 0 else (b, a)
-
-
-def card(judge: Judge) -> Card:
-    """Measure the judge on test users and test questions, none of which it has seen."""
-    task = judge.task
-    questions = task.questions_of("test")
-    read = judge.loadings([(q.prompt, a.text) for q in questions for a in task.answers_to[q.question_id]])
-    place = {q.question_id: n for n, q in enumerate(questions)}
-    users = task.users_of("test")
-    shape = (3, 2, len(users), len(questions))  # what is measured, right and total, user, question
-    counts = np.zeros(shape)
-    for row, user in enumerate(users):
-        for good, bad in _pairs(task, user, "test", random.Random(0)):
-            prompt, column = task.questions[good.question_id].prompt, place[good.question_id]
-            texts = read[prompt, good.text], read[prompt, bad.text]
-            right = judge.probability(user.user_id, prompt, *texts) > 0.5
-            if good.weak or bad.weak:
-                counts[1, :, row, column] += right, 1
-            else:
-                counts[0, :, row, column] += right, 1
-                counts[2, :, row, column] += len(good.text) > len(bad.text), 1
-    views, with_weak, longest = (JudgeErrors(right=c[0], total=c[1]) for c in counts)
-    everything = JudgeErrors(views.right + with_weak.right, views.total + with_weak.total)
-    return Card(views.estimate(), with_weak.estimate(), longest.estimate(), 50.0, everything)
 
 
 def _read(texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
@@ -296,8 +243,8 @@ def key_of(file: Path) -> str:
         return str((opened.metadata() or {}).get("key", ""))
 
 
-def _load(task: Task, store: Store, file: Path, key: str) -> Judge:
-    return Judge(task, store, key, _targets(task), load_file(file))
+def _load(task: Task, store: Store, file: Path, key: str) -> OfflineJudge:
+    return OfflineJudge(task, store, key, _targets(task), load_file(file))
 
 
 if __name__ == "__main__":  # `make judge`: refit the judges that tasks ship

@@ -1,0 +1,1 @@
+"""Judges: which of two answers would this user prefer?"""
