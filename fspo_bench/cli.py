@@ -87,6 +87,7 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
 
     verb = subparsers.add_parser("score", parents=[everywhere], help="judge finished runs by another judge")
     verb.add_argument("runs", nargs="+", metavar="RUN", help="folders or ids")
+    verb.add_argument("--task", metavar="DIR", help="the runs' task, where it is in no pack")
     verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
     _judge_flags(verb)
     _dry_run_flag(verb)

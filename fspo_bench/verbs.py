@@ -116,7 +116,9 @@ def score(arguments: argparse.Namespace) -> None:
 
     chosen = _chosen_judge(arguments)
     folders = [run_folder(name, Path(arguments.output_path)) for name in arguments.runs]
-    tasks = [_task_of(read_record(folder / "result.json").task, arguments) for folder in folders]
+    tasks = [
+        _task_of(arguments.task or read_record(folder / "result.json").task, arguments) for folder in folders
+    ]
     if arguments.dry_run:
         for folder, task in zip(folders, tasks, strict=True):
             print(f"{folder}: {forecast(folder, task, chosen, Store())}")
