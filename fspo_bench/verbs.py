@@ -180,11 +180,8 @@ def compare(arguments: argparse.Namespace) -> None:
     if len(arguments.runs) < 2:
         raise UserError("compare: give at least two runs")
     first, *others = [read_run(name, Path(arguments.output_path)) for name in arguments.runs]
-    rows = comparison(first, others)
-    if arguments.json:
-        print(json.dumps([{"runs": name, **metric.model_dump()} for name, metric in rows], indent=2))
-    else:
-        print(comparison_table(rows))
+    found = comparison(first, others)
+    print(found.model_dump_json(indent=2) if arguments.json else comparison_table(found))
 
 
 def cp(arguments: argparse.Namespace) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
 from fspo_bench.errors import UserError
 from fspo_bench.evaluate.metrics import GAIN, REFERENCE
+from fspo_bench.evaluate.paired import ByUser, detectable, holm, rank_ranges, sign_flip_p
 from fspo_bench.evaluate.results import Metric, Record, read_record
 from fspo_bench.evaluate.scoring import RESULT, read_outputs
 from fspo_bench.evaluate.stats import Estimate, clustered_mean
@@ -55,8 +60,60 @@ def run_folder(name: str, runs: Path) -> Path:
     return folder
 
 
-def difference(a: Finished, b: Finished) -> Estimate:
-    """Win rate of `a` less that of `b` in points, paired by user and question, clustered by user.
+class Difference(BaseModel):
+    """One run less another, in points of win rate, paired by user and question."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    runs: str
+    difference: Metric
+    p: float
+    """Of no difference, by flipping the signs of users' differences."""
+    p_holm: float
+    """The same, adjusted for all differences in the table (Holm)."""
+    detectable: float | None
+    """True difference in points that as many users find four times in five; null for one user."""
+
+
+class Standing(BaseModel):
+    """A run among the others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: str
+    win_rate: Metric
+    ranks: tuple[int, int]
+    """Best and worst: past it stand those that are told from it, adjusted for all pairs."""
+
+
+class Comparison(BaseModel):
+    """What the table of `compare` says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    standings: list[Standing]
+    differences: list[Difference]
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """Differences of wins on what both runs have a verdict for."""
+
+    values: list[float]
+    users: list[str]
+    questions: list[str]
+
+    @property
+    def estimate(self) -> Estimate:
+        return clustered_mean(self.values, self.users, self.questions, GAIN)
+
+    @property
+    def by_user(self) -> ByUser:
+        return ByUser.of(self.values, self.users)
+
+
+def _paired(a: Finished, b: Finished) -> _Paired:
+    """Win by win, `a` less `b`.
 
     Raises:
         UserError: runs of other tasks, judges, models or test budgets.
@@ -75,13 +132,49 @@ def difference(a: Finished, b: Finished) -> Estimate:
     known = [(place, x - y) for place, x, y in both if x is not None and y is not None]
     if not known:
         raise UserError(f"runs {a.record.id} and {b.record.id} have no verdict in common")
-    users, questions = [user for (user, *_), _ in known], [question for (*_, question), _ in known]
-    return clustered_mean([d for _, d in known], users, questions, GAIN)
+    return _Paired(
+        [d for _, d in known], [user for (user, *_), _ in known], [question for (*_, question), _ in known]
+    )
 
 
-def comparison(first: Finished, others: Sequence[Finished]) -> list[tuple[str, Metric]]:
-    """The first run against each of the others: what was compared, and the difference."""
-    return [
-        (f"{first.record.label} - {other.record.label}", Metric.of(difference(first, other)))
-        for other in others
+def difference(a: Finished, b: Finished) -> Estimate:
+    """Win rate of `a` less that of `b` in points, paired by user and question, clustered by user."""
+    return _paired(a, b).estimate
+
+
+def comparison(first: Finished, others: Sequence[Finished]) -> Comparison:
+    """The first run against each of the others, and where all of them stand."""
+    paired = [_paired(first, other) for other in others]
+    p_values = [sign_flip_p(p.by_user) for p in paired]
+    differences = [
+        Difference(
+            runs=f"{first.record.label} - {other.record.label}",
+            difference=Metric.of(p.estimate),
+            p=round(one, 5),
+            p_holm=round(adjusted, 5),
+            detectable=None if len(p.by_user.sums) < 2 else round(100 * detectable(p.by_user), 2),
+        )
+        for other, p, one, adjusted in zip(others, paired, p_values, holm(p_values), strict=True)
     ]
+    return Comparison(standings=_standings([first, *others]), differences=differences)
+
+
+def _standings(runs: Sequence[Finished]) -> list[Standing]:
+    pairs = list(itertools.combinations(range(len(runs)), 2))
+    adjusted = np.ones((len(runs), len(runs)))
+    for (i, j), p in zip(
+        pairs, holm([sign_flip_p(_paired(runs[i], runs[j]).by_user) for i, j in pairs]), strict=True
+    ):
+        adjusted[i, j] = adjusted[j, i] = p
+    rates = [_win_rate(run) for run in runs]
+    ranks = rank_ranges(adjusted, [rate.value for rate in rates])
+    return [
+        Standing(run=run.record.label, win_rate=Metric.of(rate), ranks=range_)
+        for run, rate, range_ in zip(runs, rates, ranks, strict=True)
+    ]
+
+
+def _win_rate(run: Finished) -> Estimate:
+    known = [(place, w) for place, w in sorted(run.wins.items()) if w is not None]
+    users, questions = [user for (user, *_), _ in known], [question for (*_, question), _ in known]
+    return clustered_mean([w for _, w in known], users, questions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fspo_bench.evaluate.compare import Comparison
 from fspo_bench.evaluate.results import Metric, Record
 
 HEADINGS = (
@@ -101,14 +102,32 @@ def _footnotes(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def comparison_table(rows: Sequence[tuple[str, Metric]]) -> str:
-    """A line for each pair of runs."""
-    width = max(len(name) for name, _ in rows)
-    lines = [
-        f"{name:<{width}}  {_metric(m, signed=True)}  "
-        f"({m.n_users} users, {m.n_questions} questions, {m.n} answers)"
-        for name, m in rows
+def comparison_table(found: Comparison) -> str:
+    """Where runs stand, then a line for each pair of them."""
+    width = max(len(row) for row in [*(s.run for s in found.standings), *(d.runs for d in found.differences)])
+    lines = [f"{'':<{width}}  win rate vs base    ranks"]
+    for s in sorted(found.standings, key=lambda s: -s.win_rate.value):
+        ranks = "-".join(str(rank) for rank in dict.fromkeys(s.ranks))
+        lines.append(f"{s.run:<{width}}  {_metric(s.win_rate):<18}  {ranks}")
+    lines.append("")
+    for d in found.differences:
+        m = d.difference
+        detectable = "" if d.detectable is None else f", detectable {d.detectable:.1f}"
+        lines.append(
+            f"{d.runs:<{width}}  {_metric(m, signed=True)}  p {d.p:.3f}, Holm {d.p_holm:.3f}{detectable}  "
+            f"({m.n_users} users, {m.n_questions} questions, {m.n} answers)"
+        )
+    lines += [
+        "",
+        "Points of win rate, paired by user and question; 95% intervals clustered by user.",
+        "p: users' differences with flipped signs; Holm: adjusted for all lines; ranks: of those not told",
+        "apart, adjusted for all pairs; detectable: a true difference that is found four times in five.",
     ]
-    return "\n".join(
-        [*lines, "", "Points of win rate, paired by user and question; 95% intervals clustered by user."]
-    )
+    users, runs = min(d.difference.n_users for d in found.differences), len(found.standings)
+    pairs, least = runs * (runs - 1) // 2, 2.0 ** (1 - users)
+    if pairs * least > 0.05:
+        lines.append(
+            f"{users} users: no p can be below {least:.3g}, so that none of {pairs} pairs can be told apart "
+            "once adjusted; rank with more users or fewer runs."
+        )
+    return "\n".join(lines)

@@ -42,7 +42,7 @@ def rescore(folder: Path, task: Task, chosen: Chosen, store: Store, command: str
     record, judge = read_record(folder / RESULT), open_for(task, folder, chosen, store)
     spec = {**record.spec, "judge": judge.key}
     target = folder.parent / digest(spec)[:10]
-    if (target / RESULT).is_file():
+    if (target / RESULT).is_file() and all(a.verdicts for a in read_outputs(target)):
         return Rescored(target, read_record(target / RESULT))
     card, answered = card_of(judge), read_outputs(folder)
     for a in answered:

@@ -84,15 +84,35 @@ def test_what_is_no_finished_judged_run_is_named(tmp_path: Path) -> None:
     assert main(["compare", "aa11"]) == 2
 
 
-def test_the_table_has_interval_and_counts() -> None:
-    rows = comparison(finished({"u": [1, 1], "v": [1, 0]}), [finished({"u": [0, 1], "v": [1, 0]})])
-    line, _, legend = comparison_table(rows).splitlines()
-    assert line.startswith("fspo - fspo  +25.0 [")
-    assert line.endswith("(2 users, 2 questions, 4 answers)")
-    assert "clustered by user" in legend
+def test_the_table_has_ranks_p_values_interval_and_counts() -> None:
+    strong = finished({f"u{n}": [1, 1] for n in range(8)})
+    weak = finished({f"u{n}": [0, n % 2] for n in range(8)})
+    found = comparison(strong, [weak, strong])
+    (apart, same) = found.differences
+    assert (apart.p, apart.p_holm) == (pytest.approx(2 / 2**8, abs=1e-5), pytest.approx(4 / 2**8, abs=1e-5))
+    assert (same.p, same.difference.value, same.detectable) == (1.0, 0.0, 0.0)
+    assert [s.ranks for s in found.standings] == [(1, 2), (3, 3), (1, 2)]
+    head, *lines = comparison_table(found).splitlines()
+    assert head.split() == ["win", "rate", "vs", "base", "ranks"]
+    assert lines[0].endswith("100.0 [100.0, 100.0]  1-2")
+    assert lines[2].split()[-1] == "3"
+    assert "Holm 0.016, detectable" in lines[4]
+    assert lines[4].endswith("(8 users, 2 questions, 16 answers)")
+    assert "clustered by user" in lines[-3]
+    few = comparison(finished({"u": [1], "v": [1]}), [finished({"u": [0], "v": [0]})])
+    assert "2 users: no p can be below 0.5" in comparison_table(few).splitlines()[-1]
+
+
+def test_what_one_run_has_no_verdict_for_is_left_out_of_both() -> None:
+    a, b = finished({"u": [1, 1], "v": [1, 1]}), finished({"u": [0, 0], "v": [0, 0]})
+    b.wins["v", 0, "q1"] = None
+    e = difference(a, b)
+    assert (e.value, e.n) == (100, 3)
+    b.wins.update(dict.fromkeys(b.wins))
+    with pytest.raises(UserError, match="no verdict in common"):
+        difference(a, b)
 
 
 def test_one_user_leaves_no_interval() -> None:
-    ((_, metric),) = rows = comparison(finished({"u": [1, 1]}), [finished({"u": [0, 1]})])
-    assert (metric.value, metric.ci95) == (50.0, None)
-    assert comparison_table(rows).splitlines()[0] == "fspo - fspo  +50.0  (1 users, 2 questions, 2 answers)"
+    (only,) = comparison(finished({"u": [1, 1]}), [finished({"u": [0, 1]})]).differences
+    assert (only.difference.value, only.difference.ci95, only.detectable) == (50.0, None, None)
