@@ -14,7 +14,7 @@ test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
 
 bench: .venv/bench
-	$(BIN)/python -m pytest benchmarks/test_parts.py
+	$(BIN)/python -m pytest benchmarks/test_parts.py benchmarks/test_alpaca_eval.py
 
 compare: .venv/bench
 	$(BIN)/python benchmarks/compare.py --shape smollm2,4m --rounds 3 --out docs/performance.md

@@ -94,6 +94,15 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     _data_flags(verb)
     verb.set_defaults(run=verbs.score)
 
+    verb = subparsers.add_parser("export", parents=[everywhere], help="a run in other tools' files")
+    verb.add_argument("run", metavar="RUN", help="a folder or an id")
+    verb.add_argument("--to", required=True, choices=["alpaca-eval", "lm-eval", "csv"])
+    verb.add_argument("--out", required=True, type=Path, metavar="DIR")
+    verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
+    verb.add_argument("--task", metavar="DIR", help="the run's task, where it is in no pack")
+    _data_flags(verb)
+    verb.set_defaults(run=verbs.export)
+
     verb = subparsers.add_parser("judge-card", parents=[everywhere], help="how far to believe a judge")
     verb.add_argument("--task", "--tasks", required=True, metavar="T[,T...]", help="names or folders")
     verb.add_argument("--pairs", type=_positive, metavar="N", help="labelled pairs (default: the judge's)")

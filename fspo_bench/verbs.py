@@ -131,6 +131,23 @@ def score(arguments: argparse.Namespace) -> None:
         print("\n".join(f"written to {one.folder}" for one in found))
 
 
+def export(arguments: argparse.Namespace) -> None:
+    """Write a run in other tools' files."""
+    from fspo_bench.evaluate.compare import run_folder
+    from fspo_bench.evaluate.export import export
+    from fspo_bench.evaluate.results import read_record
+    from fspo_bench.evaluate.scoring import read_outputs
+
+    folder = run_folder(arguments.run, Path(arguments.output_path))
+    record = read_record(folder / "result.json")
+    task = _task_of(arguments.task or record.task, arguments)
+    try:
+        files = export(record, read_outputs(folder), task, arguments.to, arguments.out)
+    except OSError as error:
+        raise UserError(f"export: cannot write into '{arguments.out}' ({error.strerror})") from None
+    print(json.dumps([str(file) for file in files]) if arguments.json else "\n".join(map(str, files)))
+
+
 def judge_card(arguments: argparse.Namespace) -> None:
     """Measure a judge on labelled pairs."""
     from fspo_bench.evaluate.judge_cards import card_table, forecast, measured
