@@ -95,7 +95,7 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     verb.set_defaults(run=verbs.score)
 
     verb = subparsers.add_parser("export", parents=[everywhere], help="a run in other tools' files")
-    verb.add_argument("run", metavar="RUN", help="a folder or an id")
+    verb.add_argument("name", metavar="RUN", help="a folder or an id")
     verb.add_argument("--to", required=True, choices=["alpaca-eval", "lm-eval", "csv"])
     verb.add_argument("--out", required=True, type=Path, metavar="DIR")
     verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")

@@ -138,7 +138,7 @@ def export(arguments: argparse.Namespace) -> None:
     from fspo_bench.evaluate.results import read_record
     from fspo_bench.evaluate.scoring import read_outputs
 
-    folder = run_folder(arguments.run, Path(arguments.output_path))
+    folder = run_folder(arguments.name, Path(arguments.output_path))
     record = read_record(folder / "result.json")
     task = _task_of(arguments.task or record.task, arguments)
     try:

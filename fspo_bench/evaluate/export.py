@@ -126,7 +126,8 @@ def _flat(record: Record, answered: Sequence[Answered], task: Task) -> pd.DataFr
         }
         for a in answered for compared, v in a.verdicts.items()
     ]  # fmt: skip
-    return pd.DataFrame(rows)
+    table: pd.DataFrame = pd.DataFrame(rows)
+    return table
 
 
 def _json(value: object) -> str:

@@ -90,6 +90,14 @@ def test_score_makes_the_run_that_run_would_have_made(
     assert read_outputs(scored.parent) == read_outputs(tmp_path / "direct")
 
 
+def test_a_run_is_exported_from_the_command_line(bench: Bench, made_task: Path, tmp_path: Path) -> None:
+    assert bench("run") == 0
+    (offline,) = results(tmp_path / "runs")
+    to = ("--to", "alpaca-eval", "--out", str(tmp_path / "out"), "--task", str(made_task))
+    assert bench("export", offline.parent.name, *to) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
 def test_other_texts_than_the_runs_are_refused(
     bench: Bench, made_task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
