@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from fspo_bench.errors import UserError
+from fspo_bench.evaluate.length_control import CONTROLS, Controlled, Judgements, length_controlled
 from fspo_bench.evaluate.metrics import GAIN, REFERENCE
 from fspo_bench.evaluate.paired import ByUser, detectable, holm, rank_ranges, sign_flip_p
 from fspo_bench.evaluate.results import Metric, Record, read_record
@@ -27,6 +28,8 @@ class Finished:
     record: Record
     wins: dict[Place, float | None]
     """1, 0, a half where orders disagree; None without a verdict."""
+    lengths: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    """Characters of the answer and of the reference's."""
 
 
 def read_run(name: str, runs: Path) -> Finished:
@@ -41,7 +44,12 @@ def read_run(name: str, runs: Path) -> Finished:
         raise UserError(
             f"run '{folder}' holds no verdicts; give it a judge with `fspo-bench score {folder} --judge J`"
         )
-    return Finished(record, {(a.user_id, a.round, a.question_id): a.win(REFERENCE) for a in answered})
+    places = {(a.user_id, a.round, a.question_id): a for a in answered}
+    return Finished(
+        record,
+        {place: a.win(REFERENCE) for place, a in places.items()},
+        {place: (len(a.output), len(a.reference)) for place, a in places.items()},
+    )
 
 
 def run_folder(name: str, runs: Path) -> Path:
@@ -84,6 +92,8 @@ class Standing(BaseModel):
     win_rate: Metric
     ranks: tuple[int, int]
     """Best and worst: past it stand those that are told from it, adjusted for all pairs."""
+    length_controlled: tuple[float, float, float] | None
+    """Win rate at equal length with its 95% interval (bootstrap over users)."""
 
 
 class Comparison(BaseModel):
@@ -92,6 +102,8 @@ class Comparison(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     standings: list[Standing]
+    no_length_control: str
+    """Why there are no rates at equal length; empty where there are."""
     differences: list[Difference]
 
 
@@ -156,10 +168,35 @@ def comparison(first: Finished, others: Sequence[Finished]) -> Comparison:
         )
         for other, p, one, adjusted in zip(others, paired, p_values, holm(p_values), strict=True)
     ]
-    return Comparison(standings=_standings([first, *others]), differences=differences)
+    controlled = length_controlled(_judgements([first, *others]))
+    return Comparison(
+        standings=_standings([first, *others], controlled),
+        no_length_control=controlled.reason,
+        differences=differences,
+    )
 
 
-def _standings(runs: Sequence[Finished]) -> list[Standing]:
+def _judgements(runs: Sequence[Finished]) -> dict[str, Judgements]:
+    """What the length control reads of each run; only places where all of them have a verdict."""
+    places = [
+        p for p in sorted(runs[0].wins) if all(r.wins.get(p) is not None and p in r.lengths for r in runs)
+    ]
+    _, questions = np.unique([question for *_, question in places], return_inverse=True)
+    _, users = np.unique([user for user, *_ in places], return_inverse=True)
+    found = {}
+    for run in runs if places else ():
+        lengths, reference = np.array([run.lengths[p] for p in places], dtype=float).T
+        wins = np.array([run.wins[p] for p in places], dtype=float)
+        found[_name(run)] = Judgements(wins, lengths, reference, questions, users)
+    return found
+
+
+def _name(run: Finished) -> str:
+    """A control by its method's name, so that the length control knows it."""
+    return run.record.method if run.record.method in CONTROLS else run.record.label
+
+
+def _standings(runs: Sequence[Finished], controlled: Controlled) -> list[Standing]:
     pairs = list(itertools.combinations(range(len(runs)), 2))
     adjusted = np.ones((len(runs), len(runs)))
     for (i, j), p in zip(
@@ -169,7 +206,12 @@ def _standings(runs: Sequence[Finished]) -> list[Standing]:
     rates = [_win_rate(run) for run in runs]
     ranks = rank_ranges(adjusted, [rate.value for rate in rates])
     return [
-        Standing(run=run.record.label, win_rate=Metric.of(rate), ranks=range_)
+        Standing(
+            run=run.record.label,
+            win_rate=Metric.of(rate),
+            ranks=range_,
+            length_controlled=controlled.rates.get(_name(run)),
+        )
         for run, rate, range_ in zip(runs, rates, ranks, strict=True)
     ]
 

@@ -105,10 +105,14 @@ def _footnotes(records: Sequence[Record]) -> list[str]:
 def comparison_table(found: Comparison) -> str:
     """Where runs stand, then a line for each pair of them."""
     width = max(len(row) for row in [*(s.run for s in found.standings), *(d.runs for d in found.differences)])
-    lines = [f"{'':<{width}}  win rate vs base    ranks"]
+    lines = [f"{'':<{width}}  win rate vs base    at equal length     ranks"]
     for s in sorted(found.standings, key=lambda s: -s.win_rate.value):
         ranks = "-".join(str(rank) for rank in dict.fromkeys(s.ranks))
-        lines.append(f"{s.run:<{width}}  {_metric(s.win_rate):<18}  {ranks}")
+        equal = "-"
+        if s.length_controlled:
+            value, low, high = s.length_controlled
+            equal = f"{value:.1f} [{low:.1f}, {high:.1f}]"
+        lines.append(f"{s.run:<{width}}  {_metric(s.win_rate):<18}  {equal:<18}  {ranks}")
     lines.append("")
     for d in found.differences:
         m = d.difference
@@ -123,6 +127,8 @@ def comparison_table(found: Comparison) -> str:
         "p: users' differences with flipped signs; Holm: adjusted for all lines; ranks: of those not told",
         "apart, adjusted for all pairs; detectable: a true difference that is found four times in five.",
     ]
+    if found.no_length_control:
+        lines.append(f"no rates at equal length: {found.no_length_control}.")
     users, runs = min(d.difference.n_users for d in found.differences), len(found.standings)
     pairs, least = runs * (runs - 1) // 2, 2.0 ** (1 - users)
     if pairs * least > 0.05:

@@ -1,6 +1,7 @@
 """Paired differences of runs: closed forms, and runs that cannot be compared."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,13 @@ def test_the_table_has_ranks_p_values_interval_and_counts() -> None:
     assert (same.p, same.difference.value, same.detectable) == (1.0, 0.0, 0.0)
     assert [s.ranks for s in found.standings] == [(1, 2), (3, 3), (1, 2)]
     head, *lines = comparison_table(found).splitlines()
-    assert head.split() == ["win", "rate", "vs", "base", "ranks"]
-    assert lines[0].endswith("100.0 [100.0, 100.0]  1-2")
+    assert head.split() == ["win", "rate", "vs", "base", "at", "equal", "length", "ranks"]
+    assert "100.0 [100.0, 100.0]  -" in lines[0] and lines[0].endswith(" 1-2")
     assert lines[2].split()[-1] == "3"
     assert "Holm 0.016, detectable" in lines[4]
     assert lines[4].endswith("(8 users, 2 questions, 16 answers)")
-    assert "clustered by user" in lines[-3]
+    assert "clustered by user" in lines[-4]
+    assert lines[-1].startswith("no rates at equal length: no run of verbose")
     few = comparison(finished({"u": [1], "v": [1]}), [finished({"u": [0], "v": [0]})])
     assert "2 users: no p can be below 0.5" in comparison_table(few).splitlines()[-1]
 
@@ -116,3 +118,20 @@ def test_what_one_run_has_no_verdict_for_is_left_out_of_both() -> None:
 def test_one_user_leaves_no_interval() -> None:
     (only,) = comparison(finished({"u": [1, 1]}), [finished({"u": [0, 1]})]).differences
     assert (only.difference.value, only.difference.ci95, only.detectable) == (50.0, None, None)
+
+
+def test_with_both_length_controls_rates_at_equal_length_stand_beside() -> None:
+    def run(method: str, longer: int, wins: int) -> Finished:
+        found = finished({f"u{n}": [wins, n % 2, 1] for n in range(8)})
+        found = replace(found, lengths={place: (100 + longer + n, 100) for n, place in enumerate(found.wins)})
+        return replace(found, record=a_record(spec=SPEC, method=method))
+
+    runs = [run("fspo", 5, 1), run("ipo", 0, 0), run("verbose", 60, 1), run("concise", -60, 0)]
+    found = comparison(runs[0], runs[1:])
+    assert found.no_length_control == ""
+    by_run = {s.run: s.length_controlled for s in found.standings}
+    assert by_run["verbose"] is None and by_run["concise"] is None, "they are the yardsticks"
+    fspo, ipo = by_run["fspo"], by_run["ipo"]
+    assert fspo and ipo
+    assert fspo[0] > ipo[0]
+    assert fspo[1] <= fspo[0] <= fspo[2]
