@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow bench compare lint data-cards judge clean
+.PHONY: demo test test-slow test-live bench compare lint data-cards judge clean
 
 demo: .venv/ready
 	$(BIN)/fspo-bench run --method fspo --task roleplay
@@ -12,6 +12,9 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+test-live: .venv/ready
+	tests/live/vllm_server.sh $(BIN)/python -m pytest -m live tests/live
 
 bench: .venv/bench
 	$(BIN)/python -m pytest benchmarks/test_parts.py benchmarks/test_alpaca_eval.py
