@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-live bench compare lint data-cards judge clean
+.PHONY: demo test test-slow test-live bench compare lint data-cards judge judge-cards clean
 
 demo: .venv/ready
 	$(BIN)/fspo-bench run --method fspo --task roleplay
@@ -29,6 +29,9 @@ lint: .venv/ready
 
 data-cards: .venv/ready
 	$(BIN)/python -m fspo_bench.evaluate.datacard tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
+
+judge-cards: .venv/ready
+	$(BIN)/python -m fspo_bench.evaluate.judge_cards leaderboards/judges docs/judges.md
 
 judge: .venv/ready
 	$(BIN)/python -m fspo_bench.judge.offline tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews

@@ -83,6 +83,7 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
         "--output-path", "--output_path", default="runs", metavar="DIR", help="where runs go (default: runs)"
     )
     _judge_flags(verb)
+    _dry_run_flag(verb)
     verb.set_defaults(run=verbs.run)
 
     verb = subparsers.add_parser("score", parents=[everywhere], help="judge finished runs by another judge")
@@ -106,6 +107,7 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     verb = subparsers.add_parser("judge-card", parents=[everywhere], help="how far to believe a judge")
     verb.add_argument("--task", "--tasks", required=True, metavar="T[,T...]", help="names or folders")
     verb.add_argument("--pairs", type=_positive, metavar="N", help="labelled pairs (default: the judge's)")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="also keep each card as DIR/TASK/JUDGE.json")
     _judge_flags(verb)
     _dry_run_flag(verb)
     _data_flags(verb)
@@ -179,7 +181,9 @@ def _judge_flags(verb: argparse.ArgumentParser) -> None:
 
 
 def _dry_run_flag(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--dry-run", action="store_true", help="print calls, tokens and price; ask nothing")
+    verb.add_argument(
+        "--dry-run", action="store_true", help="print the judge's calls, tokens and price; do nothing"
+    )
 
 
 def _positive(text: str) -> int:

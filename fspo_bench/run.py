@@ -21,8 +21,12 @@ from fspo_bench.errors import UserError
 from fspo_bench.evaluate.metrics import Answered, measure
 from fspo_bench.evaluate.results import JudgeRecord, Metrics, Record, read_record
 from fspo_bench.evaluate.scoring import RESULT, judge_all, judge_record, notes, write_run
+from fspo_bench.judge.card import comparisons as labelled
+from fspo_bench.judge.llm import LlmJudge
 from fspo_bench.judge.offline import open_offline
 from fspo_bench.judge.opening import Chosen, can_judge, card_of, key_of_judge, open_judge
+from fspo_bench.judge.pairs import some_pairs
+from fspo_bench.judge.verdicts import Comparison
 from fspo_bench.lab import Lab
 from fspo_bench.lm.embed import sentence_embeddings
 from fspo_bench.lm.policy import Policy
@@ -109,6 +113,30 @@ def run(request: Request, store: Store) -> Record:
     record = _record(request, spec, folder.name, metrics, of_judge, clock, lab)
     write_run(folder, answered, record)
     return record
+
+
+def forecast(request: Request, store: Store) -> str:
+    """What the judge would be asked at most, in words, for answers of full length."""
+    task, preset = request.task, request.preset
+    if not can_judge(request.judge, task):
+        return "no judge"
+    judge = open_judge(request.judge, task, store)
+    if not isinstance(judge, LlmJudge):
+        return "the offline judge makes no calls"
+    episodes = task.test_episodes(
+        preset.shots, preset.test_pairs, request.limit or preset.test_users, EVALUATION_SEED
+    )
+    full = " word" * task.spec.max_new_tokens
+    asked = [
+        Comparison(e.user_id, task.questions[q].prompt, f"{n} {compared}{full}", f"reference{full}")
+        for n, (e, questions) in enumerate(
+            zip(episodes, questions_asked(task, preset, episodes), strict=True)
+        )
+        for q in questions
+        for compared in range(3 if request.method.personal else 1)
+    ]
+    pairs = [p for of_user in some_pairs(task, judge.spec.card_pairs) for p in of_user]
+    return judge.forecast([*labelled(pairs), *asked])
 
 
 def _lab(request: Request, policy: Policy, encoder: PromptEncoder, store: Store) -> Lab:

@@ -61,27 +61,20 @@ def run(arguments: argparse.Namespace) -> None:
     plans = [(task, method, its_preset, _init(arguments.init, task.name, method.name))
              for task in tasks for method, its_preset in opened]  # fmt: skip
 
-    from fspo_bench.run import Request, run  # torch only once the input is known to be good
+    from fspo_bench.run import Request, forecast, run  # torch only once the input is known to be good
     from fspo_bench.store import Store
 
     command = _command()
-    records = [
-        run(
-            Request(
-                task,
-                method,
-                its_preset,
-                arguments.seed,
-                arguments.limit,
-                init,
-                Path(arguments.output_path),
-                command,
-                judge,
-            ),
-            Store(),
-        )
+    requests = [
+        Request(task, method, its_preset, arguments.seed, arguments.limit, init, Path(arguments.output_path),
+                command, judge)
         for task, method, its_preset, init in plans
-    ]
+    ]  # fmt: skip
+    if arguments.dry_run:
+        for request in requests:
+            print(f"{request.task.name} / {request.method.name}: {forecast(request, Store())}")
+        return
+    records = [run(request, Store()) for request in requests]
     if arguments.json:
         dumped = [record.model_dump() for record in records]
         print(json.dumps(dumped[0] if len(dumped) == 1 else dumped, indent=2))
@@ -150,7 +143,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 def judge_card(arguments: argparse.Namespace) -> None:
     """Measure a judge on labelled pairs."""
-    from fspo_bench.evaluate.judge_cards import card_table, forecast, measured
+    from fspo_bench.evaluate.judge_cards import card_table, forecast, measured, write_card
     from fspo_bench.store import Store
 
     chosen = _chosen_judge(arguments)
@@ -160,6 +153,8 @@ def judge_card(arguments: argparse.Namespace) -> None:
             print(f"{task.name}: {forecast(chosen, task, arguments.pairs, Store())}")
         return
     cards = [measured(chosen, task, arguments.pairs, Store()) for task in tasks]
+    for card in cards if arguments.out else ():
+        write_card(card, arguments.out)
     print(json.dumps([c.model_dump() for c in cards], indent=2) if arguments.json else card_table(cards))
 
 

@@ -323,11 +323,13 @@ def test_finished_runs_are_compared(
     capsys.readouterr()
     runs = ["--output-path", str(tmp_path / "runs")]
     assert main(["compare", fspo.id, base.id, *runs, "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    (row,) = found["differences"]
     assert row["runs"] == "fspo - base"
-    assert row["n_users"] == 4
+    assert row["difference"]["n_users"] == 4
+    assert {s["run"] for s in found["standings"]} == {"fspo", "base"}
     assert fspo.metrics.win_rate is not None
-    assert row["value"] == pytest.approx(fspo.metrics.win_rate.value - 50, abs=0.01)
+    assert row["difference"]["value"] == pytest.approx(fspo.metrics.win_rate.value - 50, abs=0.01)
     partial = run("base", "--limit", "2")
     assert main(["compare", fspo.id, partial.id, *runs]) == 2
     assert "asked other users or questions" in capsys.readouterr().err

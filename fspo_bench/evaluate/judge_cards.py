@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,9 +16,10 @@ from fspo_bench.judge.card import WARN_BELOW, comparisons
 from fspo_bench.judge.llm import LlmJudge
 from fspo_bench.judge.opening import Chosen, card_of, open_judge
 from fspo_bench.judge.pairs import some_pairs
-from fspo_bench.store import Store
+from fspo_bench.store import Store, write_atomic
 
 FORMAT = "fspo-bench/judge-card/1"
+BEGIN, END = "<!-- cards: begin -->", "<!-- cards: end -->"
 
 
 class JudgeCard(BaseModel):
@@ -85,6 +88,14 @@ def _metric(share: Crossed) -> Metric | None:
     return Metric.of(share.estimate()) if share.total.sum() else None
 
 
+def write_card(card: JudgeCard, out: Path) -> Path:
+    """Keep a card as `TASK/JUDGE.json`, or `TASK/JUDGE-MODEL.json` where the judge asks a model."""
+    name = "-".join(part.rpartition("/")[2] for part in (card.judge, card.model) if part)
+    file = out / card.task / f"{name}.json"
+    write_atomic(file, card.model_dump_json(indent=2) + "\n")
+    return file
+
+
 def card_table(cards: Sequence[JudgeCard]) -> str:
     """A block a card."""
     return "\n\n".join("\n".join(_lines(card)) for card in cards)
@@ -124,3 +135,38 @@ def _shown(metric: Metric) -> str:
     interval = f" [{metric.ci95[0]:.1f}, {metric.ci95[1]:.1f}]" if metric.ci95 else ""
     counts = f"{metric.n_users} users, {metric.n_questions} questions, n={metric.n:,}"
     return f"{metric.value:.1f}{interval} ({counts})"
+
+
+def read_cards(folder: Path) -> list[JudgeCard]:
+    """Every card that `--out` kept there."""
+    return [
+        JudgeCard.model_validate_json(f.read_text(encoding="utf-8")) for f in sorted(folder.glob("*/*.json"))
+    ]
+
+
+def markdown(cards: Sequence[JudgeCard]) -> str:
+    """The table of docs/judges.md."""
+    heads = (
+        "task", "judge", "right", "right, one weak", "longest answer", "says longer", "says first",
+        "both orders agree", "no verdict", "pairs", "seconds a call",
+    )  # fmt: skip
+    rows = [heads, ("---",) * len(heads)]
+    for c in cards:
+        shares = (c.agreement, c.agreement_with_weak, c.longest_answer, c.says_longer, c.says_first)
+        name = f"{c.judge}, {c.model}" if c.model else c.judge
+        seconds = f"{c.usage.seconds_per_call:.2f}" if c.usage else "-"
+        known = (*map(_cell, shares), _cell(c.consistent), str(sum(c.without.values())), f"{c.pairs:,}")
+        rows.append((c.task, name, *known, seconds))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(metric: Metric | None) -> str:
+    if metric is None:
+        return "-"
+    return f"{metric.value:.1f}" + (f" [{metric.ci95[0]:.1f}, {metric.ci95[1]:.1f}]" if metric.ci95 else "")
+
+
+if __name__ == "__main__":  # `make judge-cards`: the table of the cards that are kept
+    kept, page = Path(sys.argv[1]), Path(sys.argv[2])
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    write_atomic(page, f"{before}{BEGIN}\n{markdown(read_cards(kept))}\n{END}{rest.split(END)[1]}")

@@ -130,6 +130,24 @@ def test_a_dry_run_asks_nothing_and_forecasts_what_is_then_asked(
         assert f": 0 calls ({len(server.requests)} more are known)" in capsys.readouterr().out
 
 
+def test_a_dry_run_of_run_counts_the_calls_and_does_nothing(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving() as server:
+        at(server, monkeypatch)
+        assert bench("run", *LLM, "--dry-run") == 0
+        out = capsys.readouterr().out
+        assert not server.requests
+        assert not (tmp_path / "runs").exists()
+        assert bench("run", *LLM) == 0
+        at_most = int(out.partition(" calls")[0].split()[-1])
+        of_card = read_record(results(tmp_path / "runs")[0]).judge
+        assert of_card and of_card.pairs
+        # 4 users, 2 questions, 3 comparisons, both orders; this tiny model writes answers that need no judge
+        assert at_most == 2 * of_card.pairs + 4 * 2 * 3 * 2
+        assert len(server.requests) <= at_most
+
+
 def test_killed_at_any_moment_and_given_again_the_result_is_the_same(
     bench: Bench, made_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
