@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from fspo_bench.errors import UserError
 from fspo_bench.evaluate.length_control import CONTROLS, Controlled, Judgements, length_controlled
 from fspo_bench.evaluate.metrics import GAIN, REFERENCE
-from fspo_bench.evaluate.paired import ByUser, detectable, holm, rank_ranges, sign_flip_p
+from fspo_bench.evaluate.paired import detectable, holm, rank_ranges, sign_flip_p
 from fspo_bench.evaluate.results import Metric, Record, read_record
 from fspo_bench.evaluate.scoring import RESULT, read_outputs
-from fspo_bench.evaluate.stats import Estimate, clustered_mean
+from fspo_bench.evaluate.stats import ByUser, Estimate, clustered_mean
 
 Place = tuple[str, int, str]  # user, round, question
 
@@ -107,25 +107,8 @@ class Comparison(BaseModel):
     differences: list[Difference]
 
 
-@dataclass(frozen=True)
-class _Paired:
-    """Differences of wins on what both runs have a verdict for."""
-
-    values: list[float]
-    users: list[str]
-    questions: list[str]
-
-    @property
-    def estimate(self) -> Estimate:
-        return clustered_mean(self.values, self.users, self.questions, GAIN)
-
-    @property
-    def by_user(self) -> ByUser:
-        return ByUser.of(self.values, self.users)
-
-
-def _paired(a: Finished, b: Finished) -> _Paired:
-    """Win by win, `a` less `b`.
+def _paired(a: Finished, b: Finished) -> dict[Place, float]:
+    """Win by win, `a` less `b`, where both have a verdict.
 
     Raises:
         UserError: runs of other tasks, judges, models or test budgets.
@@ -141,36 +124,43 @@ def _paired(a: Finished, b: Finished) -> _Paired:
             "test_users, test_questions and --limit"
         )
     both = [(place, a.wins[place], b.wins[place]) for place in sorted(a.wins)]
-    known = [(place, x - y) for place, x, y in both if x is not None and y is not None]
+    known = {place: x - y for place, x, y in both if x is not None and y is not None}
     if not known:
         raise UserError(f"runs {a.record.id} and {b.record.id} have no verdict in common")
-    return _Paired(
-        [d for _, d in known], [user for (user, *_), _ in known], [question for (*_, question), _ in known]
-    )
+    return known
+
+
+def _mean(known: Mapping[Place, float], bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+    users, _, questions = zip(*known, strict=True)
+    return clustered_mean(list(known.values()), users, questions, bounds)
 
 
 def difference(a: Finished, b: Finished) -> Estimate:
     """Win rate of `a` less that of `b` in points, paired by user and question, clustered by user."""
-    return _paired(a, b).estimate
+    return _mean(_paired(a, b), GAIN)
 
 
 def comparison(first: Finished, others: Sequence[Finished]) -> Comparison:
     """The first run against each of the others, and where all of them stand."""
-    paired = [_paired(first, other) for other in others]
-    p_values = [sign_flip_p(p.by_user) for p in paired]
+    runs = [first, *others]
+    paired = [_paired(a, b) for a, b in itertools.combinations(runs, 2)]  # the first run's pairs come first
+    by_user = [ByUser.of(list(known.values()), [user for user, *_ in known]) for known in paired]
+    p_values = [sign_flip_p(sums) for sums in by_user]
     differences = [
         Difference(
             runs=f"{first.record.label} - {other.record.label}",
-            difference=Metric.of(p.estimate),
-            p=round(one, 5),
+            difference=Metric.of(_mean(known, GAIN)),
+            p=round(p, 5),
             p_holm=round(adjusted, 5),
-            detectable=None if len(p.by_user.sums) < 2 else round(100 * detectable(p.by_user), 2),
+            detectable=None if len(sums.sums) < 2 else round(100 * detectable(sums), 2),
         )
-        for other, p, one, adjusted in zip(others, paired, p_values, holm(p_values), strict=True)
+        for other, known, sums, p, adjusted in zip(
+            others, paired, by_user, p_values, holm(p_values[: len(others)]), strict=False
+        )
     ]
-    controlled = length_controlled(_judgements([first, *others]))
+    controlled = length_controlled(_judgements(runs))
     return Comparison(
-        standings=_standings([first, *others], controlled),
+        standings=_standings(runs, p_values, controlled),
         no_length_control=controlled.reason,
         differences=differences,
     )
@@ -196,14 +186,12 @@ def _name(run: Finished) -> str:
     return run.record.method if run.record.method in CONTROLS else run.record.label
 
 
-def _standings(runs: Sequence[Finished], controlled: Controlled) -> list[Standing]:
-    pairs = list(itertools.combinations(range(len(runs)), 2))
+def _standings(runs: Sequence[Finished], p_values: Sequence[float], controlled: Controlled) -> list[Standing]:
+    """Where runs stand, by the p of each pair of them, in the order of `itertools.combinations`."""
     adjusted = np.ones((len(runs), len(runs)))
-    for (i, j), p in zip(
-        pairs, holm([sign_flip_p(_paired(runs[i], runs[j]).by_user) for i, j in pairs]), strict=True
-    ):
+    for (i, j), p in zip(itertools.combinations(range(len(runs)), 2), holm(p_values), strict=True):
         adjusted[i, j] = adjusted[j, i] = p
-    rates = [_win_rate(run) for run in runs]
+    rates = [_mean({place: w for place, w in sorted(r.wins.items()) if w is not None}) for r in runs]
     ranks = rank_ranges(adjusted, [rate.value for rate in rates])
     return [
         Standing(
@@ -214,9 +202,3 @@ def _standings(runs: Sequence[Finished], controlled: Controlled) -> list[Standin
         )
         for run, rate, range_ in zip(runs, rates, ranks, strict=True)
     ]
-
-
-def _win_rate(run: Finished) -> Estimate:
-    known = [(place, w) for place, w in sorted(run.wins.items()) if w is not None]
-    users, questions = [user for (user, *_), _ in known], [question for (*_, question), _ in known]
-    return clustered_mean([w for _, w in known], users, questions)

@@ -12,10 +12,9 @@ from fspo_bench.data.tasks import Task
 from fspo_bench.evaluate.results import Metric, Usage
 from fspo_bench.evaluate.scoring import usage
 from fspo_bench.evaluate.stats import Crossed
-from fspo_bench.judge.card import WARN_BELOW, comparisons
+from fspo_bench.judge.card import WARN_BELOW
 from fspo_bench.judge.llm import LlmJudge
-from fspo_bench.judge.opening import Chosen, card_of, open_judge
-from fspo_bench.judge.pairs import some_pairs
+from fspo_bench.judge.opening import Chosen, card_of, forecast_of, open_judge
 from fspo_bench.store import Store, write_atomic
 
 FORMAT = "fspo-bench/judge-card/1"
@@ -77,11 +76,7 @@ def measured(chosen: Chosen, task: Task, pairs: int | None, store: Store) -> Jud
 
 def forecast(chosen: Chosen, task: Task, pairs: int | None, store: Store) -> str:
     """What measuring would take, in words."""
-    judge = open_judge(chosen, task, store)
-    if not isinstance(judge, LlmJudge):
-        return "the offline judge makes no calls"
-    labelled = [p for of_user in some_pairs(task, pairs or judge.spec.card_pairs) for p in of_user]
-    return judge.forecast(comparisons(labelled))
+    return forecast_of(open_judge(chosen, task, store), pairs=pairs)
 
 
 def _metric(share: Crossed) -> Metric | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +137,7 @@ class _Design:
         """The place of phi_m among the coefficients: theta, phi, delta_q, delta_u."""
         return len(self.names) + method
 
+    @cached_property
     def _columns(self) -> Array:
         methods, questions = len(self.names), int(self.question.max()) + 1
         x = np.zeros((len(self.y), 2 * methods + questions + self.n_users))
@@ -148,7 +150,7 @@ class _Design:
 
     def fit(self, times: Array, start: Array | None = None) -> Array:
         """Newton's steps to the penalised maximum of the likelihood, each user counted `times`."""
-        x, weight = self._columns(), self.weight * times[self.user]
+        x, weight = self._columns, self.weight * times[self.user]
         ridge = np.full(x.shape[1], RIDGE_ITEM)
         ridge[: 2 * len(self.names)] = RIDGE_METHOD
         beta = np.zeros(x.shape[1]) if start is None else start.copy()

@@ -124,20 +124,20 @@ def _groups(task: Task, rows: Sequence[Row]) -> dict[str, list[Row]]:
     return parts if all(parts.values()) else {}
 
 
-def _mean(valued: Valued, bounds: tuple[float, float] = (0.0, 1.0)) -> Metric | None:
+def _known(valued: Valued) -> tuple[list[float], list[str], list[str]]:
+    """Values, users and questions of what has a verdict."""
     known = [(a, v) for a, v in valued if v is not None]
-    if not known:
-        return None
-    users, questions = [a.user_id for a, _ in known], [a.question_id for a, _ in known]
-    return Metric.of(clustered_mean([v for _, v in known], users, questions, bounds))
+    return [v for _, v in known], [a.user_id for a, _ in known], [a.question_id for a, _ in known]
+
+
+def _mean(valued: Valued, bounds: tuple[float, float] = (0.0, 1.0)) -> Metric | None:
+    values, users, questions = _known(valued)
+    return Metric.of(clustered_mean(values, users, questions, bounds)) if values else None
 
 
 def _corrected(valued: Valued, errors: Crossed) -> Metric | None:
-    known = [(a, v) for a, v in valued if v is not None]
-    if not known:
-        return None
-    users, questions = [a.user_id for a, _ in known], [a.question_id for a, _ in known]
-    return _metric(corrected_mean([v for _, v in known], users, questions, errors))
+    values, users, questions = _known(valued)
+    return _metric(corrected_mean(values, users, questions, errors)) if values else None
 
 
 def _consistent_only(answered: Sequence[Answered]) -> Metric | None:

@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
-Array = NDArray[np.float64]
+from fspo_bench.evaluate.stats import Array, ByUser
 
 EXACT_UP_TO = 16  # users: 65,536 flips are all tried, beyond that DRAWS are
 DRAWS = 20_000
 POWER = 0.8
-
-
-@dataclass(frozen=True)
-class ByUser:
-    """What is needed of judgements once they are summed by user: shape (users,)."""
-
-    sums: Array
-    counts: Array
-
-    @classmethod
-    def of(cls, values: ArrayLike, users: ArrayLike) -> ByUser:
-        """Sum values by user."""
-        x = np.asarray(values, dtype=float)
-        _, cluster = np.unique(np.asarray(users), return_inverse=True)
-        return cls(np.bincount(cluster, x).astype(float), np.bincount(cluster).astype(float))
-
-    @property
-    def mean(self) -> float:
-        return float(self.sums.sum() / self.counts.sum())
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean, clustered by user (CR1); NaN for one user."""
-        users = len(self.sums)
-        if users < 2:
-            return float("nan")
-        left = self.sums - self.mean * self.counts
-        return float(np.sqrt(users / (users - 1) * np.sum(left**2)) / self.counts.sum())
 
 
 def sign_flip_p(differences: ByUser, seed: int = 0) -> float:

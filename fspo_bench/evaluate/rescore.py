@@ -18,10 +18,7 @@ from fspo_bench.evaluate.scoring import (
     read_outputs,
     write_run,
 )
-from fspo_bench.judge.card import comparisons as labelled
-from fspo_bench.judge.llm import LlmJudge
-from fspo_bench.judge.opening import AnyJudge, Chosen, card_of, open_judge
-from fspo_bench.judge.pairs import some_pairs
+from fspo_bench.judge.opening import AnyJudge, Chosen, card_of, forecast_of, open_judge
 from fspo_bench.store import Store, canonical, digest, write_atomic
 
 
@@ -39,7 +36,8 @@ def rescore(folder: Path, task: Task, chosen: Chosen, store: Store, command: str
     Raises:
         UserError: the task's texts are no longer those of the run.
     """
-    record, judge = read_record(folder / RESULT), open_for(task, folder, chosen, store)
+    record = read_record(folder / RESULT)
+    judge = _open(record, task, folder, chosen, store)
     spec = {**record.spec, "judge": judge.key}
     target = folder.parent / digest(spec)[:10]
     if (target / RESULT).is_file() and all(a.verdicts for a in read_outputs(target)):
@@ -64,17 +62,12 @@ def rescore(folder: Path, task: Task, chosen: Chosen, store: Store, command: str
 
 def forecast(folder: Path, task: Task, chosen: Chosen, store: Store) -> str:
     """What judging the run would take, in words."""
-    judge = open_for(task, folder, chosen, store)
-    if not isinstance(judge, LlmJudge):
-        return "the offline judge makes no calls"
-    pairs = [p for of_user in some_pairs(task, judge.spec.card_pairs) for p in of_user]
-    asked = [c for *_, c in comparisons(task, read_outputs(folder))]
-    return judge.forecast([*labelled(pairs), *asked])
+    judge = _open(read_record(folder / RESULT), task, folder, chosen, store)
+    return forecast_of(judge, [c for *_, c in comparisons(task, read_outputs(folder))])
 
 
-def open_for(task: Task, folder: Path, chosen: Chosen, store: Store) -> AnyJudge:
+def _open(record: Record, task: Task, folder: Path, chosen: Chosen, store: Store) -> AnyJudge:
     """The judge at work on the task of a run."""
-    record = read_record(folder / RESULT)
     if record.spec["task"]["hash"] != task.hash:
         raise UserError(
             f"run '{folder}' was made on other texts of task {task.name} than are here now; run it again"

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
+Array = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -25,13 +27,41 @@ class Estimate:
     n: int
 
 
+@dataclass(frozen=True)
+class ByUser:
+    """What is needed of judgements once they are summed by user, in their own unit: shape (users,)."""
+
+    sums: Array
+    counts: Array
+
+    @classmethod
+    def of(cls, values: ArrayLike, users: ArrayLike) -> ByUser:
+        """Sum values by user."""
+        x = np.asarray(values, dtype=float)
+        _, cluster = np.unique(np.asarray(users), return_inverse=True)
+        return cls(np.bincount(cluster, x).astype(float), np.bincount(cluster).astype(float))
+
+    @property
+    def mean(self) -> float:
+        return float(self.sums.sum() / self.counts.sum())
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, clustered by user (CR1: factor users / (users - 1)); NaN for one user."""
+        users = len(self.sums)
+        if users < 2:
+            return float("nan")
+        left = self.sums - self.mean * self.counts
+        return float(np.sqrt(users / (users - 1) * np.sum(left**2)) / self.counts.sum())
+
+
 UNBOUNDED = (-np.inf, np.inf)
 
 
 def clustered_mean(
     values: ArrayLike, users: ArrayLike, questions: ArrayLike, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Estimate:
-    """Mean of the values with a user-clustered t interval (CR1: factor users / (users - 1)).
+    """Mean of the values with a user-clustered t interval.
 
     Args:
         values: one number a judgement, shape (n,).
@@ -40,16 +70,11 @@ def clustered_mean(
         bounds: what a value can be; the interval stays within.
     """
     x = np.asarray(values, dtype=float)
-    _, cluster = np.unique(np.asarray(users), return_inverse=True)
-    n_users = int(cluster.max()) + 1
-    mean = float(x.mean())
-    half = float("nan")
-    if n_users > 1:
-        sums = np.bincount(cluster, x - mean, n_users)
-        se = np.sqrt(n_users / (n_users - 1) * np.sum(sums**2)) / len(x)
-        half = float(scipy_stats.t.ppf(0.975, n_users - 1) * se)
+    by_user = ByUser.of(x, users)
+    n_users = len(by_user.sums)
+    half = float(scipy_stats.t.ppf(0.975, n_users - 1) * by_user.standard_error)
     n_questions = len(set(np.asarray(questions).tolist()))
-    return _bounded(mean, half, bounds, (n_users, n_questions, len(x)))
+    return _bounded(float(x.mean()), half, bounds, (n_users, n_questions, len(x)))
 
 
 def _bounded(
@@ -64,8 +89,8 @@ def _bounded(
 class Crossed:
     """A share over users and questions that all meet: hits and all, shape (users, questions)."""
 
-    right: NDArray[np.float64]
-    total: NDArray[np.float64]
+    right: Array
+    total: Array
 
     @property
     def rate(self) -> float:

@@ -119,7 +119,7 @@ class _Counts:
             count("says_longer", verdict.win if longer else 1 - verdict.win)
 
     def card(self) -> Card:
-        asked = Crossed(*sum(self.counts[s] for s in ("views", "with_weak")))  # type: ignore[misc]
+        asked = Crossed(*(self.counts["views"] + self.counts["with_weak"]))
         rows, columns = (asked.total.sum(axis) > 0 for axis in (1, 0))
         shares = {
             name: Crossed(*(c[rows][:, columns] for c in counts)) for name, counts in self.counts.items()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fspo_bench.data.tasks import Task
 from fspo_bench.errors import UserError
 from fspo_bench.judge.calls import Asker, Budget
-from fspo_bench.judge.card import Card, measure_judge
+from fspo_bench.judge.card import Card, comparisons, measure_judge
 from fspo_bench.judge.llm import LlmJudge, open_backend
 from fspo_bench.judge.offline import OfflineJudge, judge_key, open_offline
+from fspo_bench.judge.pairs import some_pairs
 from fspo_bench.judge.spec import OFFLINE, JudgeSpec, read_prompt, read_spec
+from fspo_bench.judge.verdicts import Comparison
 from fspo_bench.packs import Found, builtin_judge
 from fspo_bench.store import Store
 
@@ -80,3 +83,11 @@ def card_of(judge: AnyJudge, pairs: int | None = None) -> Card:
     if isinstance(judge, LlmJudge):
         return measure_judge(judge, judge.task, pairs or judge.spec.card_pairs)
     return measure_judge(judge, judge.task, pairs)
+
+
+def forecast_of(judge: AnyJudge, asked: Sequence[Comparison] = (), pairs: int | None = None) -> str:
+    """What the judge's card and asking about these would take, in words."""
+    if not isinstance(judge, LlmJudge):
+        return "the offline judge makes no calls"
+    drawn = some_pairs(judge.task, pairs or judge.spec.card_pairs)
+    return judge.forecast([*comparisons(p for of_user in drawn for p in of_user), *asked])

@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from fspo_bench.evaluate.paired import (
-    ByUser,
-    bootstrap_interval,
-    detectable,
-    holm,
-    rank_ranges,
-    sign_flip_p,
-)
-from fspo_bench.evaluate.stats import clustered_mean
+from fspo_bench.evaluate.paired import bootstrap_interval, detectable, holm, rank_ranges, sign_flip_p
+from fspo_bench.evaluate.stats import ByUser, clustered_mean
 
 
 def clustered(

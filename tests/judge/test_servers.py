@@ -49,8 +49,9 @@ def judge_at(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         judge = open_judge(Chosen(builtin_judge(name), MODEL, max_cost), task, Store(tmp_path / "store"))
         assert isinstance(judge, LlmJudge)
-        backend = replace(judge.asker.backend, **{"timeout": 1.0, "retries": 3, **limits})  # type: ignore[type-var]
-        return replace(judge, asker=replace(judge.asker, backend=backend))
+        for limit, value in {"timeout": 1.0, "retries": 3, **limits}.items():
+            setattr(judge.asker.backend, limit, value)
+        return judge
 
     yield judge_at
 
