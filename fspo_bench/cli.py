@@ -21,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run one verb; 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     arguments = _parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        code: int | None = arguments.run(arguments)
         sys.stdout.flush()
-        return 0
+        return code or 0
     except (UserError, Stopped) as error:
         if arguments.debug:
             raise
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fspo-bench", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _run_verbs(subparsers, everywhere)
     _result_verbs(subparsers, everywhere)
     _pack_verbs(subparsers, everywhere)
     return parser
@@ -65,14 +66,17 @@ def _parser() -> argparse.ArgumentParser:
 Verbs = Any  # argparse names no public type for what `add_subparsers` gives
 
 
-def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
-    """Verbs that make results and look at them."""
+def _run_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
+    """Verbs that train and answer."""
     verb = subparsers.add_parser("run", parents=[everywhere], help="train, answer, judge and count")
-    verb.add_argument("--method", "--methods", required=True, metavar="M[,M...]", help="names or .py files")
-    verb.add_argument("--task", "--tasks", required=True, metavar="T[,T...]", help="names or folders")
+    verb.add_argument(
+        "--method", "--methods", required=True, metavar="M[,M...]", help="names, .py files, or all"
+    )
+    verb.add_argument("--task", "--tasks", required=True, metavar="T[,T...]", help="names, folders, or all")
     verb.add_argument("--model", help="smollm2-135m, hf/ORG/NAME, or a folder (default: the preset's)")
     verb.add_argument("--preset", default="cpu", help="tiny, cpu (default), gpu or paper")
     verb.add_argument("--seed", type=int, default=0, help="seed of training (the test episodes never change)")
+    verb.add_argument("--seeds", type=_seeds, metavar="S[,S...]", help="several, in place of --seed")
     verb.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the method or preset"
     )
@@ -86,6 +90,32 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     _dry_run_flag(verb)
     verb.set_defaults(run=verbs.run)
 
+    verb = subparsers.add_parser(
+        "reproduce", parents=[everywhere], help="the paper's tables run again, its claims tested"
+    )
+    verb.add_argument(
+        "tables", metavar="TABLE[,TABLE...]", help="roleplay, elix, reviews, ablation, diversity"
+    )
+    verb.add_argument("--preset", default="cpu", help="tiny, cpu (default), gpu or paper")
+    verb.add_argument("--model", help="smollm2-135m, hf/ORG/NAME, or a folder (default: the preset's)")
+    verb.add_argument(
+        "--seeds", type=_seeds, default=[0], metavar="S[,S...]", help="of training (default: 0)"
+    )
+    verb.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every row"
+    )
+    verb.add_argument("--strict", action="store_true", help="exit 1 unless every claim holds")
+    verb.add_argument(
+        "--output-path", "--output_path", default="runs", metavar="DIR", help="where runs go (default: runs)"
+    )
+    _data_flags(verb)
+    _judge_flags(verb)
+    _dry_run_flag(verb)
+    verb.set_defaults(run=verbs.reproduce)
+
+
+def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
+    """Verbs that look at results."""
     verb = subparsers.add_parser("score", parents=[everywhere], help="judge finished runs by another judge")
     verb.add_argument("runs", nargs="+", metavar="RUN", help="folders or ids")
     verb.add_argument("--task", metavar="DIR", help="the runs' task, where it is in no pack")
@@ -165,7 +195,10 @@ def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
 
 
 def _data_flags(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--source", choices=["bundled", "hub"], help="the task's own texts or published data")
+    verb.add_argument(
+        "--source", choices=["bundled", "micro", "hub"],
+        help="the task's own texts, their micro version, or published data (default: the preset's)",
+    )  # fmt: skip
     verb.add_argument(
         "--data-dir", "--data_dir", type=Path, metavar="DIR", help="files of the published data"
     )
@@ -182,8 +215,14 @@ def _judge_flags(verb: argparse.ArgumentParser) -> None:
 
 def _dry_run_flag(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--dry-run", action="store_true", help="print the judge's calls, tokens and price; do nothing"
+        "--dry-run", action="store_true", help="print what there is to do, its time and price; do nothing"
     )
+
+
+def _seeds(text: str) -> list[int]:
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"'{text}' is not whole numbers with commas between them, as 0,1,2")
+    return [int(part) for part in text.split(",")]
 
 
 def _positive(text: str) -> int:

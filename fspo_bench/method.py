@@ -33,7 +33,7 @@ from fspo_bench.errors import UserError, did_you_mean
 from fspo_bench.lm.prompts import Context, Seen
 from fspo_bench.packs import Found, builtin_method, load_method, resolve
 from fspo_bench.presets import Preset
-from fspo_bench.settings import names_of, replaced
+from fspo_bench.settings import labelled, names_of, replaced
 from fspo_bench.store import digest, file_sha256
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ class Method:
         """Those of its settings that are not its defaults."""
         defaults = dataclasses.asdict(self.module.Config())
         return {k: v for k, v in dataclasses.asdict(self.config).items() if v != defaults[k]}
+
+    @property
+    def label(self) -> str:
+        """Its name with what is changed."""
+        return labelled(self.name, self.changed)
 
     @property
     def sees_description(self) -> bool:
@@ -136,7 +141,7 @@ def open_methods(
     }
     every = [*modules, *(module for _, module in parents.values())]
     of_methods = {name for module in every for name in names_of(module.Config)}
-    known = of_methods | (names_of(preset) - {"name"}) | set(elsewhere)
+    known = of_methods | (names_of(preset) - {"name", "source"}) | set(elsewhere)
     for key in settings:
         if key not in known:
             names = ", ".join(f"'{f.name}'" for f in found)
@@ -178,7 +183,7 @@ def _open(
     if unknown := set(module.SEES) - set(PARTS):
         raise UserError(f"{found.path}: SEES holds '{unknown.pop()}', known: {', '.join(PARTS)}")
     config = replaced(module.Config(), settings)
-    own = names_of(config) | {"name"}
+    own = names_of(config) | {"name", "source"}
     preset = replaced(preset, {k: v for k, v in settings.items() if k not in own})
     files = [found.path, *(builtin_method(name).path for name in getattr(module, "BUILDS_ON", ()))]
     fingerprint = digest([*map(file_sha256, files), dataclasses.asdict(config)])

@@ -15,6 +15,8 @@ class Preset:
 
     name: str
     model: str = "smollm2-135m"
+    source: str = ""
+    """Where tasks' texts come from unless `--source` says so; empty for each task's own way."""
     shots: int = 4
     """Preferences of the user in the context."""
     show_rejected: bool = False
@@ -74,8 +76,9 @@ PRESETS = {
     p.name: p
     for p in (
         Preset(
-            "tiny", shots=2, queries=2, sft_contexts=2, contexts=2,
-            test_users=4, test_questions=2, test_pairs=2, candidates=3, reward_steps=20,
+            "tiny", model="micro", source="micro", queries=8, sft_contexts=160, contexts=160,
+            contexts_per_step=4, sft_lr=1e-3, lr=3e-4, lora_rank=0,
+            test_users=48, test_questions=5, test_pairs=4, reward_steps=300,
         ),
         Preset("cpu"),
         Preset(

@@ -21,11 +21,9 @@ from fspo_bench.errors import UserError
 from fspo_bench.evaluate.metrics import Answered, measure
 from fspo_bench.evaluate.results import JudgeRecord, Metrics, Record, read_record
 from fspo_bench.evaluate.scoring import RESULT, judge_all, judge_record, notes, write_run
-from fspo_bench.judge.card import comparisons as labelled
 from fspo_bench.judge.llm import LlmJudge
 from fspo_bench.judge.offline import open_offline
-from fspo_bench.judge.opening import Chosen, can_judge, card_of, key_of_judge, open_judge
-from fspo_bench.judge.pairs import some_pairs
+from fspo_bench.judge.opening import Chosen, can_judge, card_of, forecast_of, key_of_judge, open_judge
 from fspo_bench.judge.verdicts import Comparison
 from fspo_bench.lab import Lab
 from fspo_bench.lm.embed import sentence_embeddings
@@ -69,13 +67,27 @@ class _Clock:
         self.spent[name] = round(self.spent.get(name, 0.0) + time.monotonic() - start, 1)
 
 
+@dataclass(frozen=True)
+class Located:
+    """Where a run's files go, and all that decides its numbers."""
+
+    folder: Path
+    spec: dict[str, Any]
+    policy: Policy
+
+
+def located(request: Request, store: Store) -> Located:
+    """The run's place, found without any work."""
+    preset = request.preset
+    policy = Policy.open(preset.model, preset.lora_rank, preset.dtype, request.seed)
+    spec = _spec(request, policy, key_of_judge(request.judge, request.task, store))
+    return Located(request.runs / request.task.name / request.method.name / digest(spec)[:10], spec, policy)
+
+
 def run(request: Request, store: Store) -> Record:
     """Run one method on one task, or read the finished run's record."""
-    task, method, preset = request.task, request.method, request.preset
-    policy = Policy.open(preset.model, preset.lora_rank, preset.dtype, request.seed)
-    key = key_of_judge(request.judge, task, store)
-    spec = _spec(request, policy, key)
-    folder = request.runs / task.name / method.name / digest(spec)[:10]
+    task, method, preset, place = request.task, request.method, request.preset, located(request, store)
+    folder, spec, policy = place.folder, place.spec, place.policy
     name = f"{task.name} / {method.name} / {folder.name}"
     if (folder / RESULT).is_file():
         say(f"{name}: already complete, no model work done")
@@ -93,7 +105,7 @@ def run(request: Request, store: Store) -> Record:
     with clock.stage("reference answers"):
         base = reference_answers(policy, encoder, task, asked, store)
     with clock.stage("judge"):  # measured before anything is trained for it
-        judge = open_judge(request.judge, task, store) if key else None
+        judge = open_judge(request.judge, task, store) if spec["judge"] else None
         card = card_of(judge) if judge else None
     lab = _lab(request, policy, encoder, store)
     with clock.stage("training"):
@@ -122,7 +134,7 @@ def forecast(request: Request, store: Store) -> str:
         return "no judge"
     judge = open_judge(request.judge, task, store)
     if not isinstance(judge, LlmJudge):
-        return "the offline judge makes no calls"
+        return forecast_of(judge)
     episodes = task.test_episodes(
         preset.shots, preset.test_pairs, request.limit or preset.test_users, EVALUATION_SEED
     )
@@ -135,8 +147,7 @@ def forecast(request: Request, store: Store) -> str:
         for q in questions
         for compared in range(3 if request.method.personal else 1)
     ]
-    pairs = [p for of_user in some_pairs(task, judge.spec.card_pairs) for p in of_user]
-    return judge.forecast([*labelled(pairs), *asked])
+    return forecast_of(judge, asked)
 
 
 def _lab(request: Request, policy: Policy, encoder: PromptEncoder, store: Store) -> Lab:

@@ -37,5 +37,11 @@ def replaced(value: T, changes: Mapping[str, Any]) -> T:
         raise UserError(f"--set: {error}") from None
 
 
+def labelled(name: str, changed: Mapping[str, Any]) -> str:
+    """A name with the settings that are not its defaults: `fspo (loss=dpo)`."""
+    given = ", ".join(f"{k}={v}" for k, v in changed.items())
+    return f"{name} ({given})" if given else name
+
+
 def _a(kind: type) -> str:
     return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]

@@ -42,12 +42,12 @@ def file_sha256(path: Path) -> str:
     return sha.hexdigest()
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _beside(path)
     try:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)

@@ -38,43 +38,25 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, answer, judge and count."""
-    from dataclasses import replace
+    from fspo_bench.packs import packs
+    from fspo_bench.plan import Wanted, plan
 
-    from fspo_bench.data.sources import open_task, option_names
-    from fspo_bench.method import open_methods
-    from fspo_bench.packs import find_methods, find_tasks, packs, resolve
-    from fspo_bench.presets import preset
+    wanted = Wanted(
+        methods=arguments.method.split(","), tasks=arguments.task.split(","), preset=arguments.preset,
+        model=arguments.model or "", seeds=arguments.seeds or (arguments.seed,),
+        settings=_settings(arguments.set), source=arguments.source, data_dir=arguments.data_dir,
+        limit=arguments.limit, init=arguments.init, runs=Path(arguments.output_path),
+        judge=_chosen_judge(arguments),
+    )  # fmt: skip
+    requests = plan(wanted, packs(arguments.pack), _command())
 
-    where = packs(arguments.pack)
-    chosen = preset(arguments.preset)
-    if arguments.model:
-        chosen = replace(chosen, model=arguments.model)
-    settings = _settings(arguments.set)
-    judge = _chosen_judge(arguments)
-    every = find_methods(where)
-    methods = [resolve(name, every, "method") for name in arguments.method.split(",")]
-    folders = [resolve(name, find_tasks(where), "task").path for name in arguments.task.split(",")]
-    source = (arguments.source, arguments.data_dir)
-    of_tasks = {name for folder in folders for name in option_names(folder, *source)}
-    opened = open_methods(methods, chosen, settings, of_tasks, every)
-    tasks = [open_task(folder, *source, settings) for folder in folders]
-    plans = [(task, method, its_preset, _init(arguments.init, task.name, method.name))
-             for task in tasks for method, its_preset in opened]  # fmt: skip
-
-    from fspo_bench.run import Request, forecast, run  # torch only once the input is known to be good
+    from fspo_bench.grid import plan_table, planned, run_all
     from fspo_bench.store import Store
 
-    command = _command()
-    requests = [
-        Request(task, method, its_preset, arguments.seed, arguments.limit, init, Path(arguments.output_path),
-                command, judge)
-        for task, method, its_preset, init in plans
-    ]  # fmt: skip
     if arguments.dry_run:
-        for request in requests:
-            print(f"{request.task.name} / {request.method.name}: {forecast(request, Store())}")
+        print(plan_table(planned(requests, Store()), Store()))
         return
-    records = [run(request, Store()) for request in requests]
+    records = run_all(requests, Store())
     if arguments.json:
         dumped = [record.model_dump() for record in records]
         print(json.dumps(dumped[0] if len(dumped) == 1 else dumped, indent=2))
@@ -82,6 +64,38 @@ def run(arguments: argparse.Namespace) -> None:
         from fspo_bench.evaluate.report import table
 
         print(table(records))
+
+
+def reproduce(arguments: argparse.Namespace) -> int:
+    """Run the paper's tables, ours beside the paper's, and test its claims."""
+    from fspo_bench.leaderboard.claims import HOLDS
+    from fspo_bench.leaderboard.paper import read_table
+    from fspo_bench.packs import packs
+    from fspo_bench.plan import Wanted
+
+    tables = [read_table(name) for name in arguments.tables.split(",")]
+    wanted = Wanted(
+        methods=(), tasks=(), preset=arguments.preset, model=arguments.model or "", seeds=arguments.seeds,
+        settings=_settings(arguments.set), source=arguments.source, data_dir=arguments.data_dir,
+        runs=Path(arguments.output_path), judge=_chosen_judge(arguments),
+    )  # fmt: skip
+
+    from fspo_bench.grid import plan_table, planned, run_all
+    from fspo_bench.leaderboard.reproduce import dumped, reproduced, requests_of, side_by_side
+    from fspo_bench.store import Store
+
+    store = Store()
+    cells = [requests_of(table, wanted, packs(arguments.pack), _command()) for table in tables]
+    requests = [r for of_table in cells for those in of_table.values() for r in those]
+    if arguments.dry_run:
+        print(plan_table(planned(requests, store), store))
+        return 0
+    run_all(requests, store)
+    found = [reproduced(table, of_table, store) for table, of_table in zip(tables, cells, strict=True)]
+    print(json.dumps([dumped(f) for f in found], indent=2) if arguments.json else
+          "\n\n".join(map(side_by_side, found)))  # fmt: skip
+    borne_out = all(f.outcome == HOLDS for one in found for f in one.findings)
+    return int(arguments.strict and not borne_out)
 
 
 def _command() -> str:
@@ -164,24 +178,6 @@ def _task_of(name: str, arguments: argparse.Namespace) -> Task:
 
     folder = resolve(name, find_tasks(packs(arguments.pack)), "task").path
     return open_task(folder, arguments.source, arguments.data_dir)
-
-
-def _init(given: str | None, task: str, method: str) -> Path | None:
-    from fspo_bench.packs import builtin_root
-
-    if given is None:
-        return None
-    folder = (
-        builtin_root() / "leaderboards" / "released" / f"{task}-{method}"
-        if given == "released"
-        else Path(given)
-    )
-    if not folder.is_dir():
-        what = (
-            f"no released weights for {method} on {task}" if given == "released" else f"no folder '{given}'"
-        )
-        raise UserError(f"--init: {what}; give a folder of trained weights")
-    return folder
 
 
 def compare(arguments: argparse.Namespace) -> None:

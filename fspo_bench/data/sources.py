@@ -1,4 +1,5 @@
-"""Where a task's rows come from: the files in its folder, or its `hub.py` (published data, not bundled).
+"""Where a task's rows come from: the files in its folder, their micro version, or its `hub.py` (published
+data, not bundled).
 
 `tasks/NAME/hub.py` defines
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fspo_bench.data.micro import micro
 from fspo_bench.data.task_files import load_task, read_spec
 from fspo_bench.data.tasks import Rows, Task
 from fspo_bench.errors import UserError
@@ -21,11 +23,9 @@ from fspo_bench.packs import load_module
 from fspo_bench.settings import names_of, replaced
 from fspo_bench.store import digest, file_sha256
 
-SOURCES = ("bundled", "hub")
-
 
 def source_of(folder: Path, source: str | None = None, data_dir: Path | None = None) -> str:
-    """`bundled` or `hub`: as asked for; else the hub for a task without files, or when data are given.
+    """`bundled`, `micro` or `hub`: as asked for; else the hub where a task has no files, or data are given.
 
     Raises:
         UserError: the task has no such source.
@@ -34,18 +34,16 @@ def source_of(folder: Path, source: str | None = None, data_dir: Path | None = N
     chosen = source or ("hub" if hub and (data_dir or not bundled) else "bundled")
     if chosen == "hub" and not hub:
         raise UserError(f"task {folder.name} has no published data to load; leave --source hub out")
-    if chosen == "bundled" and data_dir:
-        raise UserError(f"task {folder.name}: --data-dir belongs to --source hub, and the source is bundled")
-    if chosen == "bundled" and hub and not bundled:
-        raise UserError(f"task {folder.name} comes with no data; leave --source bundled out")
+    if chosen != "hub" and data_dir:
+        raise UserError(f"task {folder.name}: --data-dir belongs to --source hub, and the source is {chosen}")
+    if chosen != "hub" and hub and not bundled:
+        raise UserError(f"task {folder.name} comes with no data; leave --source {chosen} out")
     return chosen
 
 
 def option_names(folder: Path, source: str | None = None, data_dir: Path | None = None) -> set[str]:
     """The settings that a task's source takes."""
-    if source_of(folder, source, data_dir) == "bundled":
-        return set()
-    return names_of(_hub(folder).Options)
+    return names_of(_hub(folder).Options) if source_of(folder, source, data_dir) == "hub" else set()
 
 
 def open_task(
@@ -59,8 +57,8 @@ def open_task(
     Raises:
         UserError: naming what is wrong, and where.
     """
-    if source_of(folder, source, data_dir) == "bundled":
-        return load_task(folder)
+    if (chosen := source_of(folder, source, data_dir)) != "hub":
+        return micro(load_task(folder)) if chosen == "micro" else load_task(folder)
     module = _hub(folder)
     options = replaced(module.Options(), settings or {})
     if data_dir and not data_dir.is_dir():

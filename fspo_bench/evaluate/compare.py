@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from fspo_bench.errors import UserError
 from fspo_bench.evaluate.length_control import CONTROLS, Controlled, Judgements, length_controlled
-from fspo_bench.evaluate.metrics import GAIN, REFERENCE
+from fspo_bench.evaluate.metrics import GAIN, REFERENCE, Answered
 from fspo_bench.evaluate.paired import detectable, holm, rank_ranges, sign_flip_p
 from fspo_bench.evaluate.results import Metric, Record, read_record
 from fspo_bench.evaluate.scoring import RESULT, read_outputs
-from fspo_bench.evaluate.stats import ByUser, Estimate, clustered_mean
+from fspo_bench.evaluate.stats import ByUser, Estimate
 
 Place = tuple[str, int, str]  # user, round, question
 
@@ -31,6 +31,16 @@ class Finished:
     lengths: dict[Place, tuple[int, int]] = field(default_factory=dict)
     """Characters of the answer and of the reference's."""
 
+    @classmethod
+    def of(cls, record: Record, answered: Sequence[Answered]) -> Finished:
+        """What is compared of a run."""
+        places = {(a.user_id, a.round, a.question_id): a for a in answered}
+        return cls(
+            record,
+            {place: a.win(REFERENCE) for place, a in places.items()},
+            {place: (len(a.output), len(a.reference)) for place, a in places.items()},
+        )
+
 
 def read_run(name: str, runs: Path) -> Finished:
     """A run by its folder, or by its id under the folder of runs.
@@ -44,12 +54,7 @@ def read_run(name: str, runs: Path) -> Finished:
         raise UserError(
             f"run '{folder}' holds no verdicts; give it a judge with `fspo-bench score {folder} --judge J`"
         )
-    places = {(a.user_id, a.round, a.question_id): a for a in answered}
-    return Finished(
-        record,
-        {place: a.win(REFERENCE) for place, a in places.items()},
-        {place: (len(a.output), len(a.reference)) for place, a in places.items()},
-    )
+    return Finished.of(record, answered)
 
 
 def run_folder(name: str, runs: Path) -> Path:
@@ -130,14 +135,15 @@ def _paired(a: Finished, b: Finished) -> dict[Place, float]:
     return known
 
 
-def _mean(known: Mapping[Place, float], bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+def mean_of(known: Mapping[Place, float], bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+    """The mean over places, clustered by user."""
     users, _, questions = zip(*known, strict=True)
     return clustered_mean(list(known.values()), users, questions, bounds)
 
 
 def difference(a: Finished, b: Finished) -> Estimate:
     """Win rate of `a` less that of `b` in points, paired by user and question, clustered by user."""
-    return _mean(_paired(a, b), GAIN)
+    return mean_of(_paired(a, b), GAIN)
 
 
 def comparison(first: Finished, others: Sequence[Finished]) -> Comparison:
@@ -149,7 +155,7 @@ def comparison(first: Finished, others: Sequence[Finished]) -> Comparison:
     differences = [
         Difference(
             runs=f"{first.record.label} - {other.record.label}",
-            difference=Metric.of(_mean(known, GAIN)),
+            difference=Metric.of(mean_of(known, GAIN)),
             p=round(p, 5),
             p_holm=round(adjusted, 5),
             detectable=None if len(sums.sums) < 2 else round(100 * detectable(sums), 2),
@@ -191,7 +197,7 @@ def _standings(runs: Sequence[Finished], p_values: Sequence[float], controlled: 
     adjusted = np.ones((len(runs), len(runs)))
     for (i, j), p in zip(itertools.combinations(range(len(runs)), 2), holm(p_values), strict=True):
         adjusted[i, j] = adjusted[j, i] = p
-    rates = [_mean({place: w for place, w in sorted(r.wins.items()) if w is not None}) for r in runs]
+    rates = [mean_of({place: w for place, w in sorted(r.wins.items()) if w is not None}) for r in runs]
     ranks = rank_ranges(adjusted, [rate.value for rate in rates])
     return [
         Standing(

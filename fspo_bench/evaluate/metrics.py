@@ -14,6 +14,7 @@ from fspo_bench.judge.verdicts import Verdict
 from fspo_bench.lm.outputs import copied_share
 
 GAIN = (-1.0, 1.0)  # what a difference of rates can be
+TRAINED, NEW = "trained users", "new users"  # groups, where a task tests both
 REFERENCE, WRONG_USER, OWN = "reference", "wrong_user", "own"
 """What is compared: the output with the reference's; the output behind another user's shots with the
 reference's; the output with the one behind another user's shots."""
@@ -119,7 +120,7 @@ def _groups(task: Task, rows: Sequence[Row]) -> dict[str, list[Row]]:
     seen = {u.user_id for u in task.users.values() if u.split == "seen"}
     parts = {
         name: [r for r in rows if (r.user_id in seen) == inside]
-        for name, inside in (("trained users", True), ("new users", False))
+        for name, inside in ((TRAINED, True), (NEW, False))
     }
     return parts if all(parts.values()) else {}
 

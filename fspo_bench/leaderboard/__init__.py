@@ -1,0 +1,1 @@
+"""Records, tables, the page, and the paper's tables run again."""

@@ -1,0 +1,88 @@
+"""From what was typed to the runs that it means: every method on every task with every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fspo_bench.data.sources import open_task, option_names, source_of
+from fspo_bench.errors import UserError
+from fspo_bench.judge.opening import Chosen
+from fspo_bench.method import open_methods
+from fspo_bench.packs import Found, Pack, builtin_root, find_methods, find_tasks, resolve
+from fspo_bench.presets import preset
+
+if TYPE_CHECKING:
+    from fspo_bench.run import Request
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was typed."""
+
+    methods: Sequence[str]
+    tasks: Sequence[str]
+    preset: str = "cpu"
+    model: str = ""
+    seeds: Sequence[int] = (0,)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    data_dir: Path | None = None
+    limit: int | None = None
+    init: str | None = None
+    runs: Path = Path("runs")
+    judge: Chosen = field(default_factory=Chosen)
+
+
+def plan(wanted: Wanted, packs: Sequence[Pack], command: str) -> list[Request]:
+    """A request for each run, those of one task and seed together.
+
+    Raises:
+        UserError: a name, a setting or a value that nothing knows.
+    """
+    budget = preset(wanted.preset)
+    source = wanted.source or budget.source or None
+    budget = replace(budget, model=wanted.model or budget.model, source=source or "")
+    every = find_methods(packs)
+    methods = _named(wanted.methods, every, "method")
+    folders = [f.path for f in _named(wanted.tasks, find_tasks(packs), "task")]
+    if ALL in wanted.tasks and not wanted.data_dir:
+        folders = [f for f in folders if source_of(f) == "bundled"]  # without data nothing runs
+    of_tasks = {n for f in folders for n in option_names(f, source, wanted.data_dir)}
+    opened = open_methods(methods, budget, wanted.settings, of_tasks, every)
+    tasks = [open_task(f, source, wanted.data_dir, wanted.settings) for f in folders]
+
+    from fspo_bench.run import Request  # torch only once the input is known to be good
+
+    return [
+        Request(task, method, its_preset, seed, wanted.limit, _init(wanted.init, task.name, method.name),
+                wanted.runs, command, wanted.judge)
+        for task in tasks
+        for seed in wanted.seeds
+        for method, its_preset in opened
+    ]  # fmt: skip
+
+
+def _named(names: Sequence[str], among: Sequence[Found], what: str) -> list[Found]:
+    if ALL in names:
+        if len(names) > 1:
+            raise UserError(f"--{what} all: holds every other one; leave the rest out")
+        return list(among)
+    return [resolve(name, among, what) for name in names]
+
+
+def _init(given: str | None, task: str, method: str) -> Path | None:
+    if given is None:
+        return None
+    released = builtin_root() / "leaderboards" / "released" / f"{task}-{method}"
+    folder = released if given == "released" else Path(given)
+    if not folder.is_dir():
+        what = (
+            f"no released weights for {method} on {task}" if given == "released" else f"no folder '{given}'"
+        )
+        raise UserError(f"--init: {what}; give a folder of trained weights")
+    return folder
