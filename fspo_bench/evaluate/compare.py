@@ -16,7 +16,7 @@ from fspo_bench.evaluate.metrics import GAIN, REFERENCE, Answered
 from fspo_bench.evaluate.paired import detectable, holm, rank_ranges, sign_flip_p
 from fspo_bench.evaluate.results import Metric, Record, read_record
 from fspo_bench.evaluate.scoring import RESULT, read_outputs
-from fspo_bench.evaluate.stats import ByUser, Estimate
+from fspo_bench.evaluate.stats import ByUser, Estimate, clustered_mean
 
 Place = tuple[str, int, str]  # user, round, question
 
