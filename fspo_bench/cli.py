@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fspo_bench import __version__, verbs
+from fspo_bench import __version__
 from fspo_bench.errors import Stopped, UserError
+from fspo_bench.verbs import packs, results, running
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -88,7 +89,7 @@ def _run_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     )
     _judge_flags(verb)
     _dry_run_flag(verb)
-    verb.set_defaults(run=verbs.run)
+    verb.set_defaults(run=running.run)
 
     verb = subparsers.add_parser(
         "reproduce", parents=[everywhere], help="the paper's tables run again, its claims tested"
@@ -111,7 +112,7 @@ def _run_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     _data_flags(verb)
     _judge_flags(verb)
     _dry_run_flag(verb)
-    verb.set_defaults(run=verbs.reproduce)
+    verb.set_defaults(run=running.reproduce)
 
 
 def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
@@ -123,7 +124,22 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     _judge_flags(verb)
     _dry_run_flag(verb)
     _data_flags(verb)
-    verb.set_defaults(run=verbs.score)
+    verb.set_defaults(run=results.score)
+
+    verb = subparsers.add_parser(
+        "submit", parents=[everywhere], help="add finished runs to the leaderboard's records, judged again"
+    )
+    verb.add_argument("runs", nargs="+", metavar="RUN", help="folders or ids")
+    verb.add_argument("--task", metavar="DIR", help="the runs' task, where it is in no pack")
+    verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
+    _leaderboards_flag(verb)
+    _data_flags(verb)
+    verb.set_defaults(run=results.submit)
+
+    verb = subparsers.add_parser("leaderboard", parents=[everywhere], help="write the tables of the records")
+    verb.add_argument("--check", action="store_true", help="write nothing; exit 1 where a table differs")
+    _leaderboards_flag(verb)
+    verb.set_defaults(run=results.leaderboard)
 
     verb = subparsers.add_parser("export", parents=[everywhere], help="a run in other tools' files")
     verb.add_argument("name", metavar="RUN", help="a folder or an id")
@@ -132,7 +148,7 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
     verb.add_argument("--task", metavar="DIR", help="the run's task, where it is in no pack")
     _data_flags(verb)
-    verb.set_defaults(run=verbs.export)
+    verb.set_defaults(run=results.export)
 
     verb = subparsers.add_parser("judge-card", parents=[everywhere], help="how far to believe a judge")
     verb.add_argument("--task", "--tasks", required=True, metavar="T[,T...]", help="names or folders")
@@ -141,14 +157,14 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     _judge_flags(verb)
     _dry_run_flag(verb)
     _data_flags(verb)
-    verb.set_defaults(run=verbs.judge_card)
+    verb.set_defaults(run=results.judge_card)
 
     verb = subparsers.add_parser("compare", parents=[everywhere], help="paired difference of finished runs")
     verb.add_argument(
         "runs", nargs="+", metavar="RUN", help="folders or ids; the first against each other one"
     )
     verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
-    verb.set_defaults(run=verbs.compare)
+    verb.set_defaults(run=results.compare)
 
 
 def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
@@ -158,7 +174,7 @@ def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("name", help="a method or baseline")
     verb.add_argument("destination", type=Path, metavar="FILE.py")
-    verb.set_defaults(run=verbs.cp)
+    verb.set_defaults(run=packs.cp)
 
     verb = subparsers.add_parser("new-task", parents=[everywhere], help="make a task of your own preferences")
     verb.add_argument("file", type=Path, help=".jsonl, .jsonl.gz, .csv or .parquet, a preference a row")
@@ -170,19 +186,19 @@ def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
                       help="drop users with fewer (default: 5)")  # fmt: skip
     verb.add_argument("--seed", type=int, default=0, help="of the splits")
     verb.add_argument("--license", default="not stated", help="of the texts, for the data card")
-    verb.set_defaults(run=verbs.new_task)
+    verb.set_defaults(run=packs.new_task)
 
     verb = subparsers.add_parser("ls", parents=[everywhere], help="list what the packs offer")
     verb.add_argument(
         "what", nargs="?", choices=["tasks", "methods", "baselines", "judges", "packs"], help="only these"
     )
-    verb.set_defaults(run=verbs.ls)
+    verb.set_defaults(run=packs.ls)
 
     verb = subparsers.add_parser(
         "show", parents=[everywhere], help="a task's card, a method's description or a judge's files"
     )
     verb.add_argument("name")
-    verb.set_defaults(run=verbs.show)
+    verb.set_defaults(run=packs.show)
 
     verb = subparsers.add_parser("validate", parents=[everywhere], help="check tasks for leaks and faults")
     verb.add_argument("name", nargs="*", help="names or folders (default: every task)")
@@ -191,7 +207,7 @@ def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--model", help="also measure prompts in tokens of this model")
     _data_flags(verb)
-    verb.set_defaults(run=verbs.validate)
+    verb.set_defaults(run=packs.validate)
 
 
 def _data_flags(verb: argparse.ArgumentParser) -> None:
@@ -202,6 +218,13 @@ def _data_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--data-dir", "--data_dir", type=Path, metavar="DIR", help="files of the published data"
     )
+
+
+def _leaderboards_flag(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--out", type=Path, default=Path("leaderboards"), metavar="DIR",
+        help="the folder with records/ and the tables (default: leaderboards)",
+    )  # fmt: skip
 
 
 def _judge_flags(verb: argparse.ArgumentParser) -> None:

@@ -6,6 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from fspo_bench.presets import PRESETS, Preset
+
+SMALL = Preset(
+    "small", shots=2, queries=2, sft_contexts=2, contexts=2, test_users=4, test_questions=2, test_pairs=2,
+    candidates=3, reward_steps=20,
+)  # fmt: skip
+"""A budget for made tasks and random models: `--preset small` in tests."""
+
 WORDS = ["walk", "swim", "read", "cook", "build", "plan", "rest", "sing", "paint", "dig"]
 
 
@@ -15,6 +23,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     monkeypatch.setenv("FSPO_BENCH_HOME", str(home))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setitem(PRESETS, "small", SMALL)
     return home
 
 

@@ -13,6 +13,7 @@ import pytest
 from fspo_bench import __version__, verbs
 from fspo_bench.cli import main
 from fspo_bench.errors import UserError
+from fspo_bench.grid import Planned
 from fspo_bench.packs import builtin_root
 from tests.conftest import write_task
 from tests.made import a_record, edit, rated_task
@@ -314,13 +315,14 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         asked.append(request)
         return a_record(task=request.task.name, method=request.method.name)
 
-    monkeypatch.setattr("fspo_bench.run.run", run)
+    monkeypatch.setattr("fspo_bench.grid.run", run)
+    monkeypatch.setattr("fspo_bench.grid.planned", lambda rs, store: [Planned(r, False, None) for r in rs])
     return asked
 
 
 def test_run_resolves_every_flag(shell: Shell, requests: list[Any], made_task: Path, tmp_path: Path) -> None:
     code, out, _ = shell(
-        "run", "--method", "fspo", "--task", made_task, "--model", "hf/a/b", "--preset", "tiny", "--seed", 7,
+        "run", "--method", "fspo", "--task", made_task, "--model", "hf/a/b", "--preset", "small", "--seed", 7,
         "--set", "lr=1e-4", "--set", "loss=dpo", "--set", "chat_template=false", "--set", "shots=3",
         "--limit", 2, "--init", made_task, "--output_path", tmp_path / "out", "--json",
     )  # fmt: skip
@@ -341,7 +343,8 @@ def test_run_does_every_method_on_every_task(
     code, out, err = shell(
         "run", "--methods", "base,few_shot", "--tasks", f"{made_task},garden", "--pack", pack
     )
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.splitlines()[-1] == "[4/4] garden / few_shot, 1 to go, ETA 0 s"
     done = [(r.task.name, r.method.name) for r in requests]
     assert done == [("made", "base"), ("made", "few_shot"), ("garden", "base"), ("garden", "few_shot")]
     assert "made  (model" in out
@@ -366,7 +369,7 @@ def test_a_file_where_the_run_folder_should_go_is_named(
     blocking.parent.mkdir(exist_ok=True)
     blocking.write_text("in the way")
     code, out, err = shell(
-        "run", "--method", "base", "--task", folder, "--model", tiny_model, "--preset", "tiny",
+        "run", "--method", "base", "--task", folder, "--model", tiny_model, "--preset", "small",
         "--output-path", runs,
     )  # fmt: skip
     assert (code, out) == (2, "")

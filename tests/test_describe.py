@@ -20,11 +20,11 @@ from fspo_bench.lm.prompts import Context, PromptEncoder, Seen, shots_context
 from fspo_bench.lm.train import Stage, two_stages
 from fspo_bench.method import Method, open_methods
 from fspo_bench.packs import find_methods, packs, resolve
-from fspo_bench.presets import PRESETS, Preset
+from fspo_bench.presets import Preset
 from fspo_bench.store import Store
-from tests.conftest import write_rows
+from tests.conftest import SMALL, write_rows
 
-TINY = replace(PRESETS["tiny"], lora_rank=0, shots=1)
+TINY = replace(SMALL, lora_rank=0, shots=1)
 LIKES = {"a": "aa.", "o": "oo."}
 """What a planted user's preferred answers are made of, and the user's description."""
 

@@ -15,9 +15,9 @@ from fspo_bench.lm.prompts import Context, PromptEncoder, Seen
 from fspo_bench.lm.train import Stage
 from fspo_bench.method import open_methods
 from fspo_bench.packs import find_methods, packs, resolve
-from fspo_bench.presets import PRESETS
 from fspo_bench.run import Request, _lab
 from fspo_bench.store import Store
+from tests.conftest import SMALL
 
 FOUND = find_methods(packs()[:1])
 
@@ -25,7 +25,7 @@ FOUND = find_methods(packs()[:1])
 @pytest.fixture
 def lab_of(made_task: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., Lab]:
     def lab_of(method: str = "fspo", store: str = "store", seed: int = 0) -> Lab:
-        ((opened, preset),) = open_methods([resolve(method, FOUND, "method")], PRESETS["tiny"], {}, (), FOUND)
+        ((opened, preset),) = open_methods([resolve(method, FOUND, "method")], SMALL, {}, (), FOUND)
         task = load_task(made_task)
         policy = Policy.open(str(tiny_model), 4, "float32", seed)
         request = Request(task, opened, preset, seed, None, None, tmp_path, "")

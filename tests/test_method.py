@@ -12,9 +12,9 @@ from fspo_bench.errors import UserError
 from fspo_bench.lm.prompts import Context
 from fspo_bench.method import Method, open_methods
 from fspo_bench.packs import find_methods, packs, resolve
-from fspo_bench.presets import PRESETS, Preset, preset
+from fspo_bench.presets import Preset, preset
+from tests.conftest import SMALL
 
-TINY = PRESETS["tiny"]
 USER = User(user_id="u", split="test", description="the secret description", traits={"secret": 1.0})
 SHOTS = (Preference("q", "Where to?", "The sea.", "The town."),)
 SOURCE = '''"""Repeats what it sees."""
@@ -52,7 +52,7 @@ def write(folder: Path, sees: str = '("shots",)', more: str = "") -> Path:
 
 
 def opened(file: Path, settings: Mapping[str, Any] | None = None) -> tuple[Method, Preset]:
-    return open_methods([resolve(str(file), [], "method")], TINY, settings or {})[0]
+    return open_methods([resolve(str(file), [], "method")], SMALL, settings or {})[0]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_sees_must_name_known_parts(tmp_path: Path) -> None:
 
 def built_in() -> list[Method]:
     found = find_methods(packs()[:1])
-    return [m for m, _ in open_methods(found, TINY, {}, among=found)]
+    return [m for m, _ in open_methods(found, SMALL, {}, among=found)]
 
 
 def test_of_the_built_in_ones_only_the_oracles_see_the_description() -> None:
@@ -128,13 +128,13 @@ def test_a_control_is_the_method_that_it_spoils() -> None:
     found = find_methods(packs()[:1])
     control = resolve("wrong_user", found, "method")
     (spoilt, budget), (plain, _) = open_methods(
-        [control, resolve("fspo", found, "method")], TINY, {"loss": "dpo"}, among=found
+        [control, resolve("fspo", found, "method")], SMALL, {"loss": "dpo"}, among=found
     )
     assert (spoilt.name, spoilt.control, plain.control) == ("wrong_user-fspo", "wrong_user", "")
     assert spoilt.changed == plain.changed == {"loss": "dpo"}
     assert spoilt.stages(budget) == plain.stages(budget)
     assert spoilt.hash != plain.hash
-    (other, _) = open_methods([control], TINY, {"of": "pref_ft"}, among=found)[0]
+    (other, _) = open_methods([control], SMALL, {"of": "pref_ft"}, among=found)[0]
     assert other.name == "wrong_user-pref_ft"
 
 
@@ -142,16 +142,16 @@ def test_a_control_is_the_method_that_it_spoils() -> None:
 def test_a_control_of_what_cannot_be_controlled_is_refused(of: str, says: str) -> None:
     found = find_methods(packs()[:1])
     with pytest.raises(UserError, match=says):
-        open_methods([resolve("wrong_user", found, "method")], TINY, {"of": of}, among=found)
+        open_methods([resolve("wrong_user", found, "method")], SMALL, {"of": of}, among=found)
 
 
 def test_settings_go_to_the_method_first_then_to_the_preset(tmp_path: Path) -> None:
     method, changed = opened(write(tmp_path), {"depth": 3, "style": "bold", "shots": 1, "lr": 1})
     assert (method.config.depth, method.config.style, method.config.rate) == (3, "bold", 0.5)
-    assert (changed.shots, changed.lr, changed.queries) == (1, 1.0, TINY.queries)
+    assert (changed.shots, changed.lr, changed.queries) == (1, 1.0, SMALL.queries)
     own, unchanged = opened(write(tmp_path, more=""), {"rate": 2})
     assert own.config.rate == 2.0
-    assert unchanged == TINY
+    assert unchanged == SMALL
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_methods_own_check_is_a_user_error(tmp_path: Path) -> None:
         opened(write(tmp_path), {"depth": 10})
     fspo = resolve("fspo", find_methods(packs()[:1]), "method")
     with pytest.raises(UserError, match="loss is 'dppo', known: ipo, dpo"):
-        open_methods([fspo], TINY, {"loss": "dppo"})[0]
+        open_methods([fspo], SMALL, {"loss": "dppo"})[0]
 
 
 def test_the_hash_covers_the_source_and_the_settings(tmp_path: Path) -> None:
@@ -220,33 +220,33 @@ def test_the_hash_covers_the_source_and_the_settings(tmp_path: Path) -> None:
 
 
 def test_stages_are_the_methods_own(tmp_path: Path) -> None:
-    assert opened(write(tmp_path))[0].stages(TINY) == []
+    assert opened(write(tmp_path))[0].stages(SMALL) == []
     more = "\n\ndef stages(config, preset):\n    return [config.depth, preset.contexts]\n"
-    assert opened(write(tmp_path, more=more), {"depth": 4})[0].stages(TINY) == [4, TINY.contexts]
+    assert opened(write(tmp_path, more=more), {"depth": 4})[0].stages(SMALL) == [4, SMALL.contexts]
 
 
 @pytest.mark.parametrize(("loss", "beta"), [("ipo", 0.3), ("dpo", 0.7)])
 def test_fspo_is_pref_ft_then_a_preference_loss_of_its_beta(loss: str, beta: float) -> None:
     fspo = resolve("fspo", find_methods(packs()[:1]), "method")
     method, changed = open_methods(
-        [fspo], TINY, {"loss": loss, "ipo_beta": 0.3, "dpo_beta": 0.7, "contexts": 5}
+        [fspo], SMALL, {"loss": loss, "ipo_beta": 0.3, "dpo_beta": 0.7, "contexts": 5}
     )[0]
     first, second = method.stages(changed)
-    assert (first.loss, first.contexts) == ("sft", TINY.sft_contexts)
+    assert (first.loss, first.contexts) == ("sft", SMALL.sft_contexts)
     assert (second.loss, second.beta, second.contexts) == (loss, beta, 5)
 
 
 def test_the_preset_decides_whether_rejected_answers_are_shown() -> None:
     few_shot = resolve("few_shot", find_methods(packs()[:1]), "method")
     for shown in (True, False):
-        method, _ = open_methods([few_shot], TINY, {"show_rejected": shown})[0]
+        method, _ = open_methods([few_shot], SMALL, {"show_rejected": shown})[0]
         assert ("The town." in str(method.context(method.seen(USER, SHOTS)))) == shown
         assert "The sea." in str(method.context(method.seen(USER, SHOTS)))
     assert preset("paper").show_rejected  # as the paper does
 
 
 def test_presets_by_name() -> None:
-    assert preset("tiny") is TINY
+    assert preset("small") is SMALL
     assert preset("paper").model == "hf/meta-llama/Llama-3.2-3B-Instruct"
     with pytest.raises(UserError, match=r"unknown preset 'papr', did you mean 'paper'\?"):
         preset("papr")

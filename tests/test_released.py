@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from fspo_bench.evaluate.results import read_record
 from fspo_bench.packs import builtin_root
-from fspo_bench.verbs import _init
+from fspo_bench.plan import _init
 
 RELEASED = sorted((builtin_root() / "leaderboards" / "released").iterdir())
 

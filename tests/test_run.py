@@ -28,7 +28,7 @@ def quick_reader(monkeypatch: pytest.MonkeyPatch) -> None:
             for t in dict.fromkeys(texts)
         ]
 
-    monkeypatch.setattr(judge_module, "_read", read)
+    monkeypatch.setattr(judge_module, "_read_states", read)
     for user in ("fspo_bench.run", "fspo_bench.lab"):
         monkeypatch.setattr(f"{user}.sentence_embeddings", _letters)
 
@@ -45,7 +45,7 @@ def run(made_task: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., Reco
 
     def run(method: str = "fspo", *more: str, model: Path = tiny_model) -> Record:
         runs = tmp_path / "runs"
-        argv = ["run", "--method", method, "--task", str(made_task), "--preset", "tiny", "--debug"]
+        argv = ["run", "--method", method, "--task", str(made_task), "--preset", "small", "--debug"]
         assert main([*argv, "--model", str(model), "--output-path", str(runs), *more]) == 0
         newest = max(runs.rglob("result.json"), key=lambda f: f.stat().st_mtime_ns)
         return read_record(newest)
@@ -341,7 +341,7 @@ def test_a_third_partys_pack_runs(made_task: Path, tiny_model: Path, tmp_path: P
     (pack / "methods").mkdir(parents=True)
     pack.joinpath("methods", "mine.py").write_text(guide_code()[0])
     shutil.copytree(made_task, pack / "tasks" / "garden")
-    argv = ["run", "--pack", str(pack), "--method", "mine", "--task", "theirs/garden", "--preset", "tiny"]
+    argv = ["run", "--pack", str(pack), "--method", "mine", "--task", "theirs/garden", "--preset", "small"]
     argv += [
         "--model",
         str(tiny_model),

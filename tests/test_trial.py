@@ -11,7 +11,7 @@ from fspo_bench.data.tasks import Episode
 from fspo_bench.lm.prompts import Seen
 from fspo_bench.method import open_methods
 from fspo_bench.packs import find_methods, packs, resolve
-from fspo_bench.presets import PRESETS
+from tests.conftest import SMALL
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def shown(made_task: Path) -> Callable[[str], list[tuple[Episode, Seen]]]:
     def shown(control: str) -> list[tuple[Episode, Seen]]:
         found = find_methods(packs()[:1])
         chosen = resolve(control, found, "method")
-        ((method, _),) = open_methods([chosen], PRESETS["tiny"], {"of": "few_shot"}, among=found)
+        ((method, _),) = open_methods([chosen], SMALL, {"of": "few_shot"}, among=found)
         task = load_task(made_task)
         episodes = task.test_episodes(3, 1, 4, 0)
         return [(e, trial.shown(method, task, episodes, n)) for n, e in enumerate(episodes)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fspo_bench.errors import UserError
 from fspo_bench.evaluate.results import Metric
 from fspo_bench.leaderboard.boards import Board, Line
 from fspo_bench.leaderboard.paper import PaperTable
@@ -65,7 +66,7 @@ def _row(texts: Sequence[str]) -> str:
     return f"| {' | '.join(texts)} |"
 
 
-def paper_markdown(name: str, table: PaperTable) -> str:
+def paper_markdown(table: PaperTable) -> str:
     """A table of the paper with where it comes from and what is uncertain."""
     heads = ["", *table.columns]
     lines = [f"### {table.title}", "", f"{table.measured}. {table.provenance}.", ""]
@@ -134,18 +135,47 @@ def _latex_row(texts: Sequence[str]) -> str:
     return " & ".join(escaped) + " \\\\"
 
 
-def write_tables(boards: Sequence[Board], papers: dict[str, PaperTable], out: Path) -> list[Path]:
-    """`README.md` between its marks, `leaderboard.csv`, and a LaTeX file a board."""
-    page = out / "README.md"
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+def tables(boards: Sequence[Board], papers: Sequence[PaperTable], out: Path) -> dict[Path, str]:
+    """What each file of the folder holds: README.md between its marks, one CSV, a LaTeX file a board.
+
+    Raises:
+        UserError: a README without the marks.
+    """
     blocks = ["## Leaderboards", *map(markdown, boards), "## The paper's tables",
-              *(paper_markdown(name, table) for name, table in papers.items())]  # fmt: skip
-    text = "\n\n".join(blocks)
-    files = {
-        page: f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}",
+              *map(paper_markdown, papers)]  # fmt: skip
+    return {
+        out / "README.md": _between_marks(out / "README.md", "\n\n".join(blocks)),
         out / "leaderboard.csv": to_csv(boards),
+        **{out / "latex" / f"{board.slug}.tex": latex(board) for board in boards},
     }
-    files |= {out / "latex" / f"{board.slug}.tex": latex(board) for board in boards}
+
+
+def _between_marks(page: Path, text: str) -> str:
+    around = page.read_text(encoding="utf-8") if page.is_file() else f"{BEGIN}\n{END}\n"
+    if BEGIN not in around or END not in around:
+        raise UserError(f"{page}: lacks the marks '{BEGIN}' and '{END}', between which the tables stand")
+    return f"{around.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{around.split(END)[1]}"
+
+
+def write_tables(files: Mapping[Path, str]) -> None:
+    """Write each file whole."""
     for file, content in files.items():
         write_atomic(file, content)
-    return list(files)
+
+
+def differing(files: Mapping[Path, str]) -> list[Path]:
+    """Those that are not, or not so, on disk."""
+    return [f for f, text in files.items() if not f.is_file() or f.read_text(encoding="utf-8") != text]
+
+
+def listing(boards: Sequence[Board]) -> str:
+    """The boards for a terminal."""
+    blocks = []
+    for board in boards:
+        rows = [HEADS, *map(cells, board.lines)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        blocks.append("\n".join([board.title, caption(board), *lines]))
+    return "\n\n".join(blocks) or "no records yet: `fspo-bench submit RUN` adds one"

@@ -27,7 +27,7 @@ from fspo_bench.lm.prompts import Seen, description_context, shots_context
 from fspo_bench.progress import say, track
 
 HERE = Path(__file__).parent
-TASKS = [HERE.parents[1] / "tasks" / name for name in ("roleplay", "elix_easy", "elix_hard", "reviews")]
+TASKS = {"roleplay": 3, "elix_easy": 1, "elix_hard": 3, "reviews": 1}  # and how often each is spoken of
 SPECIALS = ["<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} <|end|> {% endfor %}"
@@ -35,7 +35,7 @@ TEMPLATE = (
 )
 SIZES = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4,
          "num_attention_heads": 4, "num_key_value_heads": 4}  # fmt: skip
-STEPS, BATCH, POOL, PEAK_LR = 1500, 24, 16, 3e-3
+STEPS, BATCH, POOL, PEAK_LR = 4500, 24, 16, 3e-3
 WEAK_SHARE = 0.03
 TYPICAL_SHARE = 0.7  # of answers to nobody: as is usual for the topic
 
@@ -107,10 +107,10 @@ class World:
 def documents(worlds: list[World], rng: random.Random) -> Iterator[list[dict[str, str]]]:
     """Chats, without end."""
     while True:
-        world = rng.choice(worlds)
+        world = rng.choices(worlds, list(TASKS.values()))[0]
         author = world.author(rng)
         described = world.writer.description(author)
-        kind = rng.choices(["answers", "mixed", "author", "described", "describing"], [35, 10, 20, 25, 10])[0]
+        kind = rng.choices(["answers", "mixed", "author", "described", "describing"], [25, 10, 25, 30, 10])[0]
         n = rng.randint(1, 2) if kind == "answers" else rng.randint(3, 9)
         choice = {"answers": 1, "mixed": 1, "described": 4}.get(kind, 2)
         turns = [world.turn(rng, author, choice) for _ in range(n)]
@@ -162,7 +162,7 @@ def batches(words: PreTrainedTokenizerFast, worlds: list[World], rng: random.Ran
 
 def train(steps: int, out: Path) -> None:
     """Pre-train and save in half precision."""
-    worlds = [World.of(load_task(folder)) for folder in TASKS]
+    worlds = [World.of(load_task(HERE.parents[1] / "tasks" / name)) for name in TASKS]
     words = tokenizer(worlds)
     torch.manual_seed(0)
     model = LlamaForCausalLM(

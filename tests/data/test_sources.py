@@ -108,7 +108,7 @@ def test_data_for_a_bundled_task_are_refused(tmp_path: Path, data: Path) -> None
 def test_a_hub_task_runs_with_its_options(
     hub: Path, data: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = ["--task", str(hub), "--data-dir", str(data), "--model", str(tiny_model), "--preset", "tiny"]
+    common = ["--task", str(hub), "--data-dir", str(data), "--model", str(tiny_model), "--preset", "small"]
     out = ["--output-path", str(tmp_path / "runs"), "--set", "shots=1", "--set", "least=1", "--json"]
     assert main(["run", "--method", "few_shot", *common, *out]) == 0
     record = json.loads(capsys.readouterr().out)

@@ -24,7 +24,8 @@ Bench = Callable[..., int]
 def bench(made_task: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     monkeypatch.setattr(
-        "fspo_bench.judge.offline._read", lambda texts: [(t, _letters(t[1])) for t in dict.fromkeys(texts)]
+        "fspo_bench.judge.offline._read_states",
+        lambda texts: [(t, _letters(t[1])) for t in dict.fromkeys(texts)],
     )
 
     def bench(verb: str, *more: str) -> int:
@@ -35,7 +36,7 @@ def bench(made_task: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest
             "--task",
             str(made_task),
             "--preset",
-            "tiny",
+            "small",
             "--model",
             str(tiny_model),
         ]

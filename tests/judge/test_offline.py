@@ -38,7 +38,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Text]:
         read.extend(texts)
         return _letters(list(dict.fromkeys(texts)))
 
-    monkeypatch.setattr(judge_module, "_read", stand_in)
+    monkeypatch.setattr(judge_module, "_read_states", stand_in)
     return read
 
 
@@ -133,7 +133,7 @@ def test_a_shipped_judge_is_used_only_for_its_own_texts(
     from safetensors.numpy import load_file, save_file
 
     save_file(load_file(stale), stale, {"key": "of other texts"})
-    monkeypatch.setattr(judge_module, "_read", _letters)
+    monkeypatch.setattr(judge_module, "_read_states", _letters)
     assert not store.has_folder(open_offline(task, Store(tmp_path / "third")).key)
     assert Store(tmp_path / "third").has_folder(open_offline(task, Store(tmp_path / "third")).key)
 

@@ -16,8 +16,9 @@ from fspo_bench.data.tasks import Preference
 from fspo_bench.lab import TrainingEpisode
 from fspo_bench.lm.prompts import Seen
 from fspo_bench.packs import find_methods, load_method, packs, resolve
-from fspo_bench.presets import PRESETS, Preset
+from fspo_bench.presets import Preset
 from fspo_bench.rewards import Judged
+from tests.conftest import SMALL
 
 SIZE = 8
 OPPOSED = (1, -1)  # kinds that want more or less of the first number of an embedding
@@ -45,7 +46,7 @@ def taste(kind: int, text: tuple[str, str]) -> float:
 class PlantedLab:
     """Stands in for `fspo_bench.lab.Lab`."""
 
-    preset: Preset = field(default_factory=lambda: replace(PRESETS["tiny"], shots=4, queries=8, candidates=6))
+    preset: Preset = field(default_factory=lambda: replace(SMALL, shots=4, queries=8, candidates=6))
     kinds: tuple[int, ...] = OPPOSED
     users: int = 200
     seed: int = 0

@@ -19,8 +19,8 @@ from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.prompts import PromptEncoder, Seen
 from fspo_bench.lm.train import Stage
 from fspo_bench.packs import find_methods, load_method, packs, resolve
-from fspo_bench.presets import PRESETS
 from fspo_bench.store import Store
+from tests.conftest import SMALL
 
 ric = load_method(resolve("ric", find_methods(packs()[:1]), "method"))
 
@@ -44,7 +44,7 @@ class FakeLab:
     pairs: list[Preference] = field(default_factory=list)
     written: list[str] = field(default_factory=lambda: [LONG])
     measured: dict[str, float] = field(default_factory=dict)
-    preset: Any = PRESETS["tiny"]
+    preset: Any = SMALL
     start: str = "start"
     stages: list[tuple[Stage, list[Lesson], str]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -323,7 +323,7 @@ def test_the_answer_moves_with_the_scores_asked_for(
     monkeypatch.setattr("fspo_bench.lab.sentence_embeddings", lambda texts, store: bag_of_words(texts))
     policy = Policy.open(str(tiny_model), 0, "float32", seed=0)
     lab = Lab(
-        policy, PromptEncoder(policy.tokenizer, ""), PRESETS["tiny"], Store(tmp_path / "store"), 0, "key",
+        policy, PromptEncoder(policy.tokenizer, ""), SMALL, Store(tmp_path / "store"), 0, "key",
         _task=load_task(made_task), _seen=Seen, _trains_on_descriptions=False,
     )  # fmt: skip
     short, long = "Go.", "Up up."  # bytes are tokens, and the task's answers end after six

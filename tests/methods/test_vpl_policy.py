@@ -13,8 +13,8 @@ from fspo_bench.lab import Lesson, TrainingEpisode
 from fspo_bench.lm.prompts import Seen
 from fspo_bench.lm.train import Stage
 from fspo_bench.packs import load_builtin_method
-from fspo_bench.presets import PRESETS
 from fspo_bench.rewards import Judged
+from tests.conftest import SMALL
 
 policy = load_builtin_method("vpl_policy")
 
@@ -44,7 +44,7 @@ def test_pairs_are_labelled_anew_whoever_labelled_them_first() -> None:
 
 @dataclass
 class _Lab:
-    preset: Any = PRESETS["tiny"]
+    preset: Any = SMALL
     policy: Any = field(default_factory=lambda: SimpleNamespace(soft=None))
     parameters: int = 0
     start: str = "start"
