@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-live bench compare lint data-cards judge judge-cards clean
+.PHONY: demo test test-slow test-live bench compare lint data-cards judge judge-cards \
+	leaderboard reproduce-ci micro clean
 
 demo: .venv/ready
 	$(BIN)/fspo-bench run --method fspo --task roleplay
@@ -32,6 +33,15 @@ data-cards: .venv/ready
 
 judge-cards: .venv/ready
 	$(BIN)/python -m fspo_bench.evaluate.judge_cards leaderboards/judges docs/judges.md
+
+leaderboard: .venv/ready
+	$(BIN)/fspo-bench leaderboard
+
+reproduce-ci: .venv/ready
+	$(BIN)/fspo-bench reproduce roleplay,elix,reviews,ablation --preset tiny --seeds 0,1,2 --strict
+
+micro: .venv/ready
+	$(BIN)/python models/micro/build.py
 
 judge: .venv/ready
 	$(BIN)/python -m fspo_bench.judge.offline tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews

@@ -138,6 +138,9 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
 
     verb = subparsers.add_parser("leaderboard", parents=[everywhere], help="write the tables of the records")
     verb.add_argument("--check", action="store_true", help="write nothing; exit 1 where a table differs")
+    verb.add_argument(
+        "--against", type=Path, metavar="CSV", help="write nothing; print what changes since then"
+    )
     _leaderboards_flag(verb)
     verb.set_defaults(run=results.leaderboard)
 

@@ -34,6 +34,8 @@ class Row(_Part):
     name: str
     method: str = ""
     set: dict[str, Any] = {}
+    answers: Literal["", "cool", "warm", "persona", "views"] = ""
+    """In place of a method: answers whose likeness is measured (see `diversity`)."""
     paper: dict[str, float] = {}
     """By column; none where the row is ours."""
     secondary: bool = False
@@ -70,6 +72,15 @@ class PaperTable(_Part):
     columns: dict[str, Column]
     rows: list[Row]
     claims: list[str]
+
+    @property
+    def unit(self) -> str:
+        """What intervals are clustered by."""
+        return "question" if any(row.answers for row in self.rows) else "user"
+
+    def row(self, row_id: str) -> Row:
+        """The line of that id."""
+        return next(row for row in self.rows if row.id == row_id)
 
     @property
     def parsed_claims(self) -> list[Claim]:

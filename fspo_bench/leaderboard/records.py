@@ -71,7 +71,7 @@ def submit(folder: Path, task: Task, chosen: Chosen, root: Path, store: Store) -
     """
     record, answered = read_record(folder / RESULT), read_outputs(folder)
     _refuse(folder, record, task, chosen, store)
-    _refuse_leaks(folder, answered, task)
+    _refuse_leaks(folder, record, answered, task)
     verified = chosen.spec().model == OFFLINE
     _same_again(folder, record, answered, task, chosen, store)
     _same_reference(folder, record, answered, read_entries(root))
@@ -115,8 +115,8 @@ def _refuse(folder: Path, record: Record, task: Task, chosen: Chosen, store: Sto
         )
 
 
-def _refuse_leaks(folder: Path, answered: Sequence[Answered], task: Task) -> None:
-    validate(task)
+def _refuse_leaks(folder: Path, record: Record, answered: Sequence[Answered], task: Task) -> None:
+    validate(task, record.spec["preset"]["shots"])
     users, questions = (
         {u.user_id for u in task.users_of("test")},
         {q.question_id for q in task.questions_of("test")},

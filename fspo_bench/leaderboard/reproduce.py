@@ -13,6 +13,7 @@ from fspo_bench.evaluate.metrics import TRAINED
 from fspo_bench.evaluate.results import Metric
 from fspo_bench.evaluate.stats import Estimate
 from fspo_bench.leaderboard.claims import MARGIN, Finding, Wins, outcome, paired, pooled, unpaired
+from fspo_bench.leaderboard.diversity import likeness
 from fspo_bench.leaderboard.paper import Claim, PaperTable, Row
 from fspo_bench.packs import Pack
 from fspo_bench.plan import Wanted, plan
@@ -40,16 +41,19 @@ def requests_of(
 ) -> dict[Cell, list[Request]]:
     """The runs behind each row, one a seed; a setting that was given goes before the row's own.
 
+    A row of answers whose likeness is measured needs no run; its request says of which task and model.
+
     Raises:
         UserError: a table that no run can make.
     """
     tasks = list(dict.fromkeys(c.task for c in table.columns.values() if c.task))
-    rows = [row for row in table.rows if row.method]
+    rows = [row for row in table.rows if row.method or row.answers]
     if not (tasks and rows):
         raise UserError(f"table '{table.title}' has no rows that a run makes")
     return {
         (row.id, task): plan(
-            replace(wanted, methods=[row.method], tasks=[task], settings={**row.set, **wanted.settings}),
+            replace(wanted, methods=[row.method or "base"], tasks=[task],
+                    settings={**row.set, **wanted.settings}),
             packs, command,
         )
         for task in tasks
@@ -57,14 +61,23 @@ def requests_of(
     }  # fmt: skip
 
 
+def to_run(table: PaperTable, cells: Mapping[Cell, Sequence[Request]]) -> list[Request]:
+    """Those of the requests that are runs."""
+    return [r for (row, _), those in cells.items() if table.row(row).method for r in those]
+
+
 def reproduced(table: PaperTable, cells: Mapping[Cell, Sequence[Request]], store: Store) -> Reproduced:
     """Read the finished runs behind each row and test the claims."""
-    wins, tasks = {}, {task: those[0].task for (_, task), those in cells.items()}
+    wins: dict[tuple[str, str], Wins] = {}
     for (row, task), requests in cells.items():
+        columns = {name: c for name, c in table.columns.items() if c.task == task}
+        if kind := table.row(row).answers:
+            found = likeness(kind, requests[0].task, requests[0].preset, store)
+            wins |= {(row, name): found[name] for name in columns}
+            continue
         runs = [read_run(str(located(r, store).folder), r.runs) for r in requests]
-        for column, where in table.columns.items():
-            if where.task == task:
-                wins[row, column] = _of_group(pooled(runs), tasks[task], where.group)
+        for name, column in columns.items():
+            wins[row, name] = _of_group(pooled(runs), requests[0].task, column.group)
     a_request = next(iter(cells.values()))[0]
     return Reproduced(
         table, title_of(a_request.preset), {cell: mean_of(w) for cell, w in wins.items()},
@@ -112,8 +125,8 @@ def side_by_side(found: Reproduced) -> str:
         lines.append(f"{row.name:<{width}}{cells}".rstrip())
     n = next(iter(found.ours.values()))
     lines += [
-        f"{n.n_users} users, {n.n_questions} questions, {n.n:,} answers a row and seed; seeds: "
-        f"{found.seeds}; 95% intervals by user; * from a summary that the authors did not write",
+        f"{_counts(n, found.table)}; * from a summary that the authors did not write",
+        f"seeds: {found.seeds}; 95% intervals by {found.table.unit}",
         "",
     ]
     wide = max((len(f.claim) for f in found.findings), default=0)
@@ -122,10 +135,15 @@ def side_by_side(found: Reproduced) -> str:
         where = f" on {f.column}" if len(columns) > 1 and f.column else ""
         lines.append(
             f"{f.outcome:<15} {f.claim:<{wide}}{where}: {d.value:+.1f} [{d.low:+.1f}, {d.high:+.1f}]"
-            f"{p} ({d.n_users} users)"
+            f"{p} ({d.n_users} {found.table.unit}s)"
         )
     lines.append(f"> : the whole interval is above 0; >= : above -{MARGIN:g} points.")
     return "\n".join(lines)
+
+
+def _counts(n: Estimate, table: PaperTable) -> str:
+    users = f"{n.n_users} users, " if table.unit == "user" else ""
+    return f"{users}{n.n_questions} questions, {n.n:,} judgements a row and seed"
 
 
 def dumped(found: Reproduced) -> dict[str, Any]:

@@ -113,6 +113,38 @@ def _rounded(values: tuple[float, float, float] | None) -> tuple[object, ...]:
     return ("", "", "") if values is None else tuple(round(v, 2) for v in values)
 
 
+def changes(before: str, after: str) -> str:
+    """What a change of the records does to the tables, from CSV to CSV, as Markdown."""
+    old, new = (_by_line(text) for text in (before, after))
+    rows = [
+        _row(
+            [*line, _rate(old.get(line)), _rate(new.get(line)), _ranks(old.get(line)), _ranks(new.get(line))]
+        )
+        for line in sorted(old.keys() | new.keys())
+        if old.get(line) != new.get(line)
+    ]
+    if not rows:
+        return "No line of any leaderboard changes."
+    heads = ["task", "model", "preset", "judge", "method", "before", "after", "rank before", "rank after"]
+    return "\n".join(["Win rates vs base, percent.", "", _row(heads), _row(["---"] * len(heads)), *rows])
+
+
+def _by_line(text: str) -> dict[tuple[str, ...], dict[str, str]]:
+    keys = ("task", "model", "preset", "judge", "method")
+    return {tuple(row[k] for k in keys): row for row in csv.DictReader(io.StringIO(text))}
+
+
+def _rate(row: dict[str, str] | None) -> str:
+    if row is None:
+        return "-"
+    interval = f" [{row['win_rate_low']}, {row['win_rate_high']}]" if row["win_rate_low"] else ""
+    return f"{row['win_rate']}{interval}"
+
+
+def _ranks(row: dict[str, str] | None) -> str:
+    return "-" if row is None else f"{row['rank_best']}-{row['rank_worst']}"
+
+
 def latex(board: Board) -> str:
     """A `booktabs` table."""
     heads = HEADS[:8]

@@ -113,15 +113,25 @@ def _model_of(record: Record) -> str:
     return record.judge.model if record.judge else ""
 
 
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--against: cannot read '{file}' ({error.strerror})") from None
+
+
 def leaderboard(arguments: argparse.Namespace) -> int:
-    """Write the tables of the records, or say where the written ones differ."""
+    """Write the tables of the records, or say where the written ones, or an older CSV, differ."""
     from fspo_bench.leaderboard.boards import boards
     from fspo_bench.leaderboard.paper import read_table, table_names
     from fspo_bench.leaderboard.records import read_entries
-    from fspo_bench.leaderboard.tables import differing, listing, tables, write_tables
+    from fspo_bench.leaderboard.tables import changes, differing, listing, tables, to_csv, write_tables
 
     found = boards(read_entries(arguments.out / "records"))
     files = tables(found, [read_table(name) for name in table_names()], arguments.out)
+    if arguments.against:
+        print(changes(_text_of(arguments.against), to_csv(found)))
+        return 0
     if arguments.check:
         stale = differing(files)
         for file in stale:

@@ -54,16 +54,17 @@ def reproduce(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
 
     from fspo_bench.grid import plan_table, planned, run_all
-    from fspo_bench.leaderboard.reproduce import dumped, reproduced, requests_of, side_by_side
+    from fspo_bench.leaderboard.reproduce import dumped, reproduced, requests_of, side_by_side, to_run
     from fspo_bench.store import Store
 
     store = Store()
     cells = [requests_of(table, wanted, packs(arguments.pack), command()) for table in tables]
-    requests = [r for of_table in cells for those in of_table.values() for r in those]
+    requests = [r for table, of_table in zip(tables, cells, strict=True) for r in to_run(table, of_table)]
     if arguments.dry_run:
         print(plan_table(planned(requests, store), store))
         return 0
-    run_all(requests, store)
+    if requests:
+        run_all(requests, store)
     found = [reproduced(table, of_table, store) for table, of_table in zip(tables, cells, strict=True)]
     print(json.dumps([dumped(f) for f in found], indent=2) if arguments.json else
           "\n\n".join(map(side_by_side, found)))  # fmt: skip
