@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fspo_bench.data.tasks import Task
+from fspo_bench.data.tasks import EVALUATION_SEED, Task
 from fspo_bench.errors import UserError
 from fspo_bench.evaluate.metrics import Answered, measure
 from fspo_bench.evaluate.results import JudgeRecord, Metrics, Record, read_record
@@ -35,7 +35,6 @@ from fspo_bench.progress import say
 from fspo_bench.store import Store, digest, write_atomic
 from fspo_bench.trial import answer_all, questions_asked, rank_all, reference_answers, shown, wrong_user
 
-EVALUATION_SEED = 0  # test episodes are the same for every method and training seed
 VERSION = 6  # raise when the same spec can give another number
 
 

@@ -31,6 +31,8 @@ from fspo_bench.store import digest
 Split = Literal["train", "test", "judge"]
 UserSplit = Literal["train", "test", "judge", "seen"]
 
+EVALUATION_SEED = 0  # test episodes are the same for every method and training seed
+
 
 class Row(BaseModel):
     """What a person writes or reads: no unknown keys, no NaN."""

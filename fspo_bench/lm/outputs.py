@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING, TypeAlias
 
 from fspo_bench.data.tasks import Preference
-from fspo_bench.lm.policy import Policy
-from fspo_bench.lm.prompts import Context, PromptEncoder
 from fspo_bench.progress import track
 from fspo_bench.store import Store, digest
+
+if TYPE_CHECKING:  # bring torch, and what only counts words needs none
+    from fspo_bench.lm.policy import Policy
+    from fspo_bench.lm.prompts import Context, PromptEncoder
 
 VERSION = 1  # raise when decoding changes
 ROWS = 48  # answers that decode together
 NO_REPEAT = 3  # for every method and base alike: no three tokens in a row twice
 
-Question = tuple[Context, str]  # context, prompt
+Question: TypeAlias = "tuple[Context, str]"  # context, prompt
 
 
 def answers(
@@ -49,7 +52,7 @@ def samples(
     return {question: [written[question, n] for n in range(k)] for question in dict.fromkeys(asked)}
 
 
-Wanted = tuple[Question, int | None]  # which answer: the greedy one, or the n-th sample
+Wanted: TypeAlias = "tuple[Question, int | None]"  # which answer: the greedy one, or the n-th sample
 
 
 def _written(
