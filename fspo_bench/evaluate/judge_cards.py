@@ -96,7 +96,8 @@ def card_table(cards: Sequence[JudgeCard]) -> str:
     return "\n\n".join("\n".join(_lines(card)) for card in cards)
 
 
-def _lines(card: JudgeCard) -> list[str]:
+def measures(card: JudgeCard) -> list[tuple[str, Metric]]:
+    """What was measured of a judge, each share with its name; an indented one is what another is held to."""
     rows = [
         ("right on two real answers", card.agreement),
         ("right where one is weak", card.agreement_with_weak),
@@ -106,9 +107,13 @@ def _lines(card: JudgeCard) -> list[str]:
         ("verdicts for the answer shown first", card.says_first),
         ("same verdict in both orders", card.consistent),
     ]
+    return [(name, metric) for name, metric in rows if metric]
+
+
+def _lines(card: JudgeCard) -> list[str]:
     asked = f" asking {card.model}" if card.model else ""
     lines = [f"judge {card.judge}{asked} on {card.task}: {card.pairs:,} labelled pairs"]
-    lines += [f"  {name:<36} {_shown(metric)}" for name, metric in rows if metric]
+    lines += [f"  {name:<36} {_shown(metric)}" for name, metric in measures(card)]
     lines.append(f"  {'  a coin':<36} {card.coin:.1f}")
     missing = ", ".join(f"{n} {reason}" for reason, n in card.without.items()) or "none"
     lines.append(f"  {'pairs without a verdict':<36} {missing}")
