@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-live bench compare lint data-cards judge judge-cards \
+.PHONY: demo test test-slow test-live test-browser bench compare lint data-cards judge judge-cards \
 	leaderboard reproduce-ci micro clean
 
 demo: .venv/ready
@@ -16,6 +16,9 @@ test-slow: .venv/ready
 
 test-live: .venv/ready
 	tests/live/vllm_server.sh $(BIN)/python -m pytest -m live tests/live
+
+test-browser: .venv/browser
+	$(BIN)/python -m pytest -m browser tests/leaderboard
 
 bench: .venv/bench
 	$(BIN)/python -m pytest benchmarks/test_parts.py benchmarks/test_alpaca_eval.py
@@ -56,4 +59,8 @@ clean:
 
 .venv/bench: .venv/ready
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	touch $@
+
+.venv/browser: .venv/ready
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[browser]'
 	touch $@
