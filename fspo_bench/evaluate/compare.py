@@ -180,16 +180,16 @@ def _judgements(runs: Sequence[Finished]) -> dict[str, Judgements]:
     _, questions = np.unique([question for *_, question in places], return_inverse=True)
     _, users = np.unique([user for user, *_ in places], return_inverse=True)
     found = {}
-    for run in runs if places else ():
+    for name, run in zip(_names(runs), runs, strict=True) if places else ():
         lengths, reference = np.array([run.lengths[p] for p in places], dtype=float).T
         wins = np.array([run.wins[p] for p in places], dtype=float)
-        found[_name(run)] = Judgements(wins, lengths, reference, questions, users)
+        found[name] = Judgements(wins, lengths, reference, questions, users)
     return found
 
 
-def _name(run: Finished) -> str:
-    """A control by its method's name, so that the length control knows it."""
-    return run.record.method if run.record.method in CONTROLS else run.record.label
+def _names(runs: Sequence[Finished]) -> list[str]:
+    """Each run's own, as two of one label may differ in seed or preset; a control's is its method's."""
+    return [r.record.method if r.record.method in CONTROLS else f"run {n}" for n, r in enumerate(runs)]
 
 
 def _standings(runs: Sequence[Finished], p_values: Sequence[float], controlled: Controlled) -> list[Standing]:
@@ -204,7 +204,7 @@ def _standings(runs: Sequence[Finished], p_values: Sequence[float], controlled: 
             run=run.record.label,
             win_rate=Metric.of(rate),
             ranks=range_,
-            length_controlled=controlled.rates.get(_name(run)),
+            length_controlled=controlled.rates.get(name),
         )
-        for run, rate, range_ in zip(runs, rates, ranks, strict=True)
+        for name, run, rate, range_ in zip(_names(runs), runs, rates, ranks, strict=True)
     ]

@@ -11,6 +11,7 @@ from fspo_bench.cli import main
 from fspo_bench.errors import UserError
 from fspo_bench.evaluate.compare import Finished, Place, comparison, difference, read_run
 from fspo_bench.evaluate.report import comparison_table
+from tests.leaderboard.made_boards import Made, a_task, entries
 from tests.made import a_record
 
 SPEC = {"task": {"name": "t", "hash": "h"}, "judge": "j", "model": "m"}
@@ -135,3 +136,17 @@ def test_with_both_length_controls_rates_at_equal_length_stand_beside() -> None:
     assert fspo and ipo
     assert fspo[0] > ipo[0]
     assert fspo[1] <= fspo[0] <= fspo[2]
+
+
+def test_runs_of_one_label_keep_their_own_rates_at_equal_length(tmp_path: Path) -> None:
+    runs = [
+        Made("verbose", 0.5, personal=False, words=9),
+        Made("concise", 0.4, personal=False),
+        Made("fspo", 0.95),
+        Made("fspo", 0.1, preset={"shots": 2}),
+    ]
+    verbose, *others = (run.finished for run in entries(a_task(tmp_path / "made"), runs))
+    better, worse = comparison(verbose, others).standings[2:]
+    assert better.run == worse.run == "fspo"
+    assert better.length_controlled and worse.length_controlled
+    assert better.length_controlled[0] > worse.length_controlled[0] + 20
