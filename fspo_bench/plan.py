@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fspo_bench.data.sources import open_task, option_names, source_of
 from fspo_bench.errors import UserError
 from fspo_bench.judge.opening import Chosen
+from fspo_bench.lm.models import SHIPPED
 from fspo_bench.method import open_methods
 from fspo_bench.packs import Found, Pack, builtin_root, find_methods, find_tasks, resolve
 from fspo_bench.presets import preset
@@ -47,6 +48,11 @@ def plan(wanted: Wanted, packs: Sequence[Pack], command: str) -> list[Request]:
     budget = preset(wanted.preset)
     source = wanted.source or budget.source or None
     budget = replace(budget, model=wanted.model or budget.model, source=source or "")
+    if budget.model in SHIPPED and source != "micro":
+        raise UserError(
+            f"model '{budget.model}' knows the words of micro versions only; add --source micro, or take "
+            "--preset tiny"
+        )
     every = find_methods(packs)
     methods = _named(wanted.methods, every, "method")
     folders = [f.path for f in _named(wanted.tasks, find_tasks(packs), "task")]

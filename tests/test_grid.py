@@ -53,6 +53,11 @@ def test_the_presets_source_is_taken_unless_another_is_given() -> None:
         plan(Wanted(["base"], ["reviews"], settings={"source": "micro"}), PACK, "")
 
 
+def test_the_micro_model_reads_micro_versions_alone() -> None:
+    with pytest.raises(UserError, match="knows the words of micro versions only; add --source micro"):
+        plan(Wanted(["base"], ["reviews"], model="micro"), PACK, "")
+
+
 def test_the_dry_run_says_what_is_done_and_how_long_the_rest_takes(
     requests: list[Request], tmp_path: Path
 ) -> None:

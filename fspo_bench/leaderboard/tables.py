@@ -69,7 +69,12 @@ def _row(texts: Sequence[str]) -> str:
 def paper_markdown(table: PaperTable) -> str:
     """A table of the paper with where it comes from and what is uncertain."""
     heads = ["", *table.columns]
-    lines = [f"### {table.title}", "", f"{table.measured}. {table.provenance}.", ""]
+    lines = [
+        f"### {table.title}",
+        "",
+        f"{table.measured[0].upper()}{table.measured[1:]}. {table.provenance}.",
+        "",
+    ]
     if rows := [row for row in table.rows if row.paper]:
         lines += [_row(heads), _row(["---"] * len(heads))]
         for row in rows:
