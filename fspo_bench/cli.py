@@ -141,7 +141,11 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     verb.add_argument(
         "--against", type=Path, metavar="CSV", help="write nothing; print what changes since then"
     )
+    verb.add_argument(
+        "--html", type=Path, metavar="DIR", help="write the page: tables, figures, every answer"
+    )
     _leaderboards_flag(verb)
+    _data_flags(verb)
     verb.set_defaults(run=results.leaderboard)
 
     verb = subparsers.add_parser("export", parents=[everywhere], help="a run in other tools' files")

@@ -77,14 +77,19 @@ def micro(task: Task) -> Task:
     topics = {q: (TOPICS[n % len(TOPICS)], TOPICS[(n // len(TOPICS) + n + 1) % len(TOPICS)])
               for n, q in enumerate(ids)}  # fmt: skip
     kinds = {k for u in task.users.values() for k in u.traits}
+
+    def kind_of(question_id: str) -> str:
+        kind = task.questions[question_id].kind
+        return kind if kind in kinds else ""
+
     questions = {
-        q.question_id: q.model_copy(
-            update={"prompt": writer.question(topics[q.question_id], q.kind if q.kind in kinds else "")}
-        )
-        for q in task.questions.values()
+        q: question.model_copy(update={"prompt": writer.question(topics[q], kind_of(q))})
+        for q, question in task.questions.items()
     }
     answers = {
-        a.answer_id: a.model_copy(update={"text": writer.answer(topics[a.question_id], a)})
+        a.answer_id: a.model_copy(
+            update={"text": writer.answer(topics[a.question_id], kind_of(a.question_id), a)}
+        )
         for a in task.answers.values()
     }
     users = {
@@ -111,13 +116,13 @@ class Writer:
     def question(self, topic: Sequence[str], kind: str = "") -> str:
         return " ".join([*([kind] if kind else []), *topic, "?"])
 
-    def answer(self, topic: Sequence[str], answer: Answer) -> str:
-        """The same words for the same answer every time."""
+    def answer(self, topic: Sequence[str], kind: str, answer: Answer) -> str:
+        """The same words for the same answer every time; on a scale the kind stands before the level's."""
         rng = random.Random(answer.answer_id)
         words = self.words(answer.loadings, rng)
         if answer.weak:
             words += rng.sample(WEAK, 2)
-        return " ".join([*topic, ":", *words, "."])
+        return " ".join([*topic, ":", *([kind] if kind and self.scale else []), *words, "."])
 
     def words(self, loadings: Mapping[str, float], rng: random.Random) -> list[str]:
         """A trait's words as often as it is strong, in random order."""

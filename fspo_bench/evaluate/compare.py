@@ -28,7 +28,7 @@ class Finished:
     record: Record
     wins: dict[Place, float | None]
     """1, 0, a half where orders disagree; None without a verdict."""
-    lengths: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    lengths: dict[Place, tuple[float, float]] = field(default_factory=dict)
     """Characters of the answer and of the reference's."""
 
     @classmethod

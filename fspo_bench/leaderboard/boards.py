@@ -17,6 +17,7 @@ from fspo_bench.leaderboard.claims import pooled
 from fspo_bench.leaderboard.records import Submitted
 from fspo_bench.presets import PRESETS
 from fspo_bench.settings import labelled
+from fspo_bench.store import digest
 
 Value = Callable[[Answered], float | None]
 
@@ -58,13 +59,15 @@ class Board:
     judge: JudgeRecord
     lines: Sequence[Line]
     no_length_control: str
+    key: str
+    """Of all that its lines have in common; boards of one title differ in it."""
 
     @property
     def slug(self) -> str:
         """Names its files."""
         model = self.model.replace("/", "-")
         judge = "" if self.judge.name == "offline" else f"-{self.judge.name}"
-        return f"{self.task}-{model}-{self.preset}{judge}"
+        return f"{self.task}-{model}-{self.preset}{judge}-{self.key}"
 
     @property
     def title(self) -> str:
@@ -101,6 +104,7 @@ def _board(entries: Sequence[Submitted]) -> Board:
     return Board(
         first.task, first.model, first.preset, common, first.judge,
         sorted(lines, key=lambda line: (-line.win_rate.value, line.label)), found.no_length_control,
+        digest([str(part) for part in _group(entries[0])])[:6],
     )  # fmt: skip
 
 
@@ -114,7 +118,11 @@ def _changes(entry: Submitted) -> dict[str, Any]:
 def _together(runs: Sequence[Submitted]) -> Finished:
     """The runs of several seeds as one."""
     finished = [r.finished for r in runs]
-    return replace(finished[0], wins=dict(pooled(finished)))
+    lengths = {
+        place: (float(np.mean([f.lengths[place][0] for f in finished])), reference)
+        for place, (_, reference) in finished[0].lengths.items()
+    }
+    return replace(finished[0], wins=dict(pooled(finished)), lengths=lengths)
 
 
 def _compared(runs: Sequence[Finished]) -> Comparison:

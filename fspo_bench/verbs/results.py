@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from fspo_bench.verbs.common import chosen_judge, command, task_of
 
 if TYPE_CHECKING:
     from fspo_bench.evaluate.results import Record
+    from fspo_bench.leaderboard.boards import Board
 
 RESULT = "result.json"  # also scoring.RESULT, whose import is slow
 
@@ -113,6 +115,20 @@ def _model_of(record: Record) -> str:
     return record.judge.model if record.judge else ""
 
 
+def _page(found: Sequence[Board], arguments: argparse.Namespace) -> Path:
+    """The page's index."""
+    from fspo_bench.evaluate.judge_cards import read_cards
+    from fspo_bench.leaderboard.page import write_page
+    from fspo_bench.leaderboard.paper import read_table, table_names
+
+    tasks = {board.task: task_of(board.task, arguments) for board in found}
+    papers, cards = [read_table(name) for name in table_names()], read_cards(arguments.out / "judges")
+    try:
+        return write_page(found, papers, cards, tasks, arguments.html)
+    except OSError as error:
+        raise UserError(f"--html: cannot write into '{arguments.html}' ({error.strerror})") from None
+
+
 def _text_of(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
@@ -129,6 +145,9 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
     found = boards(read_entries(arguments.out / "records"))
     files = tables(found, [read_table(name) for name in table_names()], arguments.out)
+    if arguments.html:
+        print(_page(found, arguments))
+        return 0
     if arguments.against:
         print(changes(_text_of(arguments.against), to_csv(found)))
         return 0

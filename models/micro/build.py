@@ -8,9 +8,9 @@ task, and no author's chat asks a test question.
 
 from __future__ import annotations
 
+import argparse
 import random
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ SIZES = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4,
          "num_attention_heads": 4, "num_key_value_heads": 4}  # fmt: skip
 STEPS, BATCH, POOL, PEAK_LR = 4500, 24, 16, 3e-3
 WEAK_SHARE = 0.03
+KINDS_OF_A_CHAT = 4
 TYPICAL_SHARE = 0.7  # of answers to nobody: as is usual for the topic
 
 
@@ -46,6 +47,8 @@ class World:
 
     writer: Writer
     kinds: tuple[str, ...]
+    strengths: tuple[float, ...]
+    """How strongly an answer may speak to a trait: as strongly as the task's do."""
     asked: frozenset[str]
     """The task's test questions, which no author's chat may hold."""
 
@@ -53,8 +56,11 @@ class World:
     def of(cls, task: Task) -> World:
         traits = {k for u in task.users.values() for k in u.traits}
         kinds = sorted({q.kind for q in task.questions.values()} & traits)
+        strengths = sorted({abs(x) for a in task.answers.values() for x in a.loadings.values()})
         asked = frozenset(q.prompt for q in micro(task).questions_of("test"))
-        return cls(Writer(read_lexicon(task.folder), task.spec.nearest), tuple(kinds), asked)
+        return cls(
+            Writer(read_lexicon(task.folder), task.spec.nearest), tuple(kinds), tuple(strengths), asked
+        )
 
     def author(self, rng: random.Random) -> dict[str, float]:
         """Traits of somebody."""
@@ -63,17 +69,13 @@ class World:
         traits = list(self.writer.lexicon.traits)
         return {t: rng.choice([-2.0, -1.0, 1.0, 2.0]) for t in rng.sample(traits, min(6, len(traits)))}
 
-    def question(self, rng: random.Random) -> tuple[tuple[str, str], str]:
-        """Topic and kind; kinds of a world without places for each are the traits themselves, or none."""
-        return (rng.choice(TOPICS), rng.choice(TOPICS)), rng.choice(self.kinds) if self.kinds else ""
-
     def view(self, rng: random.Random) -> dict[str, float]:
         """Loadings of some answer."""
         if self.writer.scale:
             return {self.writer.scale: float(rng.randint(1, 5))}
         traits = list(self.writer.lexicon.traits)
         chosen = rng.sample(traits, min(len(traits), rng.choice([2, 2, 3])))
-        return {t: rng.choice([-2.0, -1.0, 1.0, 2.0]) for t in chosen}
+        return {t: rng.choice([-1, 1]) * rng.choice(self.strengths) for t in chosen}
 
     def typical(self, topic: tuple[str, str]) -> dict[str, float]:
         """What is usually said of a topic: the world's knowledge."""
@@ -81,7 +83,7 @@ class World:
         if self.writer.scale:
             return {self.writer.scale: float((a.randint(1, 5) + b.randint(1, 5)) // 2)}
         traits = list(self.writer.lexicon.traits)
-        return {rng.choice(traits): rng.choice([-2.0, 2.0]) for rng in (a, b)}
+        return {rng.choice(traits): rng.choice([-1, 1]) * self.strengths[-1] for rng in (a, b)}
 
     def worth(self, author: dict[str, float], kind: str, view: dict[str, float]) -> float:
         """How much somebody wants an answer."""
@@ -89,19 +91,21 @@ class World:
             return -abs(author.get(kind, author.get(self.writer.scale, 0.0)) - view[self.writer.scale])
         return sum(author.get(t, 0.0) * x for t, x in view.items())
 
-    def turn(self, rng: random.Random, author: dict[str, float], choice: int) -> tuple[str, str]:
+    def turn(
+        self, rng: random.Random, author: dict[str, float], kinds: list[str], choice: int
+    ) -> tuple[str, str]:
         """A question and the answer that somebody likes best of `choice`."""
-        topic, kind = self.question(rng)
+        topic, kind = (rng.choice(TOPICS), rng.choice(TOPICS)), rng.choice(kinds) if kinds else ""
         prompt = self.writer.question(topic, kind)
         if choice > 1 and prompt in self.asked:
-            return self.turn(rng, author, choice)
+            return self.turn(rng, author, kinds, choice)
         view = max((self.view(rng) for _ in range(choice)), key=lambda v: self.worth(author, kind, v))
         if choice == 1 and rng.random() < TYPICAL_SHARE:
             view = self.typical(topic)
         weak = choice == 1 and rng.random() < WEAK_SHARE
         answer = Answer(answer_id=str(rng.random()), question_id="", text="-",
                         loadings={} if weak else view, weak=weak)  # fmt: skip
-        return prompt, self.writer.answer(topic, answer)
+        return prompt, self.writer.answer(topic, kind, answer)
 
 
 def documents(worlds: list[World], rng: random.Random) -> Iterator[list[dict[str, str]]]:
@@ -113,7 +117,8 @@ def documents(worlds: list[World], rng: random.Random) -> Iterator[list[dict[str
         kind = rng.choices(["answers", "mixed", "author", "described", "describing"], [25, 10, 25, 30, 10])[0]
         n = rng.randint(1, 2) if kind == "answers" else rng.randint(3, 9)
         choice = {"answers": 1, "mixed": 1, "described": 4}.get(kind, 2)
-        turns = [world.turn(rng, author, choice) for _ in range(n)]
+        kinds = rng.sample(world.kinds, min(KINDS_OF_A_CHAT, len(world.kinds)))
+        turns = [world.turn(rng, author, kinds, choice) for _ in range(n)]
         system = {"author": shots_context(Seen(show_rejected=False)).system,
                   "described": description_context(described).system}.get(kind, "")  # fmt: skip
         if kind == "describing":
@@ -160,25 +165,20 @@ def batches(words: PreTrainedTokenizerFast, worlds: list[World], rng: random.Ran
             yield texts[n * BATCH : (n + 1) * BATCH]
 
 
-def train(steps: int, out: Path) -> None:
-    """Pre-train and save in half precision."""
+def train(steps: int, out: Path, further: bool) -> None:
+    """Pre-train and save in half precision; `further` goes on from the weights that lie there."""
     worlds = [World.of(load_task(HERE.parents[1] / "tasks" / name)) for name in TASKS]
     words = tokenizer(worlds)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(words),
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=words.eos_token_id,
-            **SIZES,
-        )
-    )
+    config = LlamaConfig(
+        vocab_size=len(words), max_position_embeddings=1024, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=words.eos_token_id, **SIZES,
+    )  # fmt: skip
+    model = LlamaForCausalLM.from_pretrained(out).float() if further else LlamaForCausalLM(config)
     say(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(words)} words")
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps, pct_start=0.05)
-    source = batches(words, worlds, random.Random(0))
+    source = batches(words, worlds, random.Random(int(further)))
     for step in track(range(steps), "pre-training"):
         batch = words(next(source), return_tensors="pt", padding=True, add_special_tokens=False)
         labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
@@ -195,4 +195,8 @@ def train(steps: int, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    train(int(sys.argv[1]) if len(sys.argv) > 1 else STEPS, HERE)
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--steps", type=int, default=STEPS)
+    arguments.add_argument("--further", action="store_true")
+    given = arguments.parse_args()
+    train(given.steps, HERE, given.further)
