@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fspo_bench import __version__, verbs
+from fspo_bench import __version__
 from fspo_bench.cli import main
 from fspo_bench.errors import UserError
 from fspo_bench.grid import Planned
@@ -132,7 +132,7 @@ def test_an_interruption_is_130_with_the_hint(shell: Shell, monkeypatch: pytest.
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verbs, "ls", interrupted)
+    monkeypatch.setattr("fspo_bench.verbs.packs.ls", interrupted)
     code, out, err = shell("ls")
     assert (code, out) == (130, "")
     assert err == "\nfspo-bench: interrupted; the same command goes on where it stopped\n"
@@ -142,7 +142,7 @@ def test_a_failure_is_1_and_no_traceback(shell: Shell, monkeypatch: pytest.Monke
     def failing(_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(verbs, "ls", failing)
+    monkeypatch.setattr("fspo_bench.verbs.packs.ls", failing)
     code, _, err = shell("ls")
     assert code == 1
     assert one_sentence(err) == "failed: ZeroDivisionError: a bug (--debug shows where)"
@@ -172,7 +172,7 @@ def test_a_full_disk_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> N
     def full(_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(verbs, "ls", full)
+    monkeypatch.setattr("fspo_bench.verbs.packs.ls", full)
     code, _, err = shell("ls")
     assert code == 1
     assert one_sentence(err).startswith("the disk is full; make room for ")

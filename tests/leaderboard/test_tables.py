@@ -1,5 +1,6 @@
 """Tables are generated, and any difference from the records is seen."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,14 @@ def test_tables_are_written_and_checked(
     assert page.startswith("# Mine\n")
     assert page.endswith("After.\n")
     assert "of yesterday" not in page
-    for said in ("| few_shot |", "judge offline, right on", "4 users", "--method few_shot", "82.6", "* "):
+    for said in (
+        "| few_shot |",
+        "judge offline, right on",
+        "4 users",
+        "\n```\n" + " ".join(["fspo-bench", *sys.argv[1:]]),
+        "82.6",
+        "* ",
+    ):
         assert said in page
     rows = pd.read_csv(out / "leaderboard.csv").set_index("method")
     assert rows.loc["base", "win_rate"] == 50.0
