@@ -27,7 +27,7 @@ from fspo_bench.lm.prompts import Seen, description_context, shots_context
 from fspo_bench.progress import say, track
 
 HERE = Path(__file__).parent
-TASKS = {"roleplay": 3, "elix_easy": 1, "elix_hard": 3, "reviews": 1}  # and how often each is spoken of
+TASKS = {"roleplay": 2, "elix_easy": 1, "elix_hard": 5, "reviews": 1}  # and how often each is spoken of
 SPECIALS = ["<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} <|end|> {% endfor %}"
@@ -37,7 +37,8 @@ SIZES = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4,
          "num_attention_heads": 4, "num_key_value_heads": 4}  # fmt: skip
 STEPS, BATCH, POOL, PEAK_LR = 4500, 24, 16, 3e-3
 WEAK_SHARE = 0.03
-KINDS_OF_A_CHAT = 4
+KINDS_OF_A_CHAT = (1, 4)  # few, so that one comes up again
+LIKED_SHARE = 0.6  # of an author's answers are to their liking, the others anyone's
 TYPICAL_SHARE = 0.7  # of answers to nobody: as is usual for the topic
 
 
@@ -117,8 +118,9 @@ def documents(worlds: list[World], rng: random.Random) -> Iterator[list[dict[str
         kind = rng.choices(["answers", "mixed", "author", "described", "describing"], [25, 10, 25, 30, 10])[0]
         n = rng.randint(1, 2) if kind == "answers" else rng.randint(3, 9)
         choice = {"answers": 1, "mixed": 1, "described": 4}.get(kind, 2)
-        kinds = rng.sample(world.kinds, min(KINDS_OF_A_CHAT, len(world.kinds)))
-        turns = [world.turn(rng, author, kinds, choice) for _ in range(n)]
+        kinds = rng.sample(world.kinds, min(rng.randint(*KINDS_OF_A_CHAT), len(world.kinds)))
+        liked = [choice if kind == "described" or rng.random() < LIKED_SHARE else 1 for _ in range(n)]
+        turns = [world.turn(rng, author, kinds, of) for of in liked]
         system = {"author": shots_context(Seen(show_rejected=False)).system,
                   "described": description_context(described).system}.get(kind, "")  # fmt: skip
         if kind == "describing":
