@@ -90,9 +90,10 @@ def run_all(requests: Sequence[Request], store: Store) -> list[Record]:
         say(f"[{place + 1}/{len(cells)}] {cell.name}{_eta(left, worked, time.monotonic() - began)}")
         try:
             records.append(run(cell.request, store))
-        except (UserError, Stopped) as error:
-            say(f"{cell.name}: {error}")
-            failed.append(f"{cell.name} ({error})")
+        except Exception as error:  # a method of a pack may raise anything
+            why = str(error) if isinstance(error, UserError | Stopped) else f"{type(error).__name__}: {error}"
+            say(f"{cell.name}: {why}")
+            failed.append(f"{cell.name} ({why})")
         worked += not cell.done
     if failed and not records:
         raise UserError(f"no run could be made: {failed[0]}")

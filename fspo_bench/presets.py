@@ -76,8 +76,8 @@ PRESETS = {
     p.name: p
     for p in (
         Preset(
-            "tiny", model="micro", source="micro", shots=8, queries=8, sft_contexts=80, contexts=240,
-            contexts_per_step=4, sft_lr=3e-4, lr=4e-4, lora_rank=0,
+            "tiny", model="micro", source="micro", shots=8, queries=8, sft_contexts=80, contexts=320,
+            contexts_per_step=4, sft_lr=3e-4, lr=4e-4, ipo_beta=0.3, lora_rank=0,
             test_users=80, test_questions=4, test_pairs=3, reward_steps=300,
         ),
         Preset("cpu"),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import yaml
@@ -86,12 +87,13 @@ def micro(task: Task) -> Task:
         q: question.model_copy(update={"prompt": writer.question(topics[q], kind_of(q))})
         for q, question in task.questions.items()
     }
-    answers = {
-        a.answer_id: a.model_copy(
-            update={"text": writer.answer(topics[a.question_id], kind_of(a.question_id), a)}
-        )
-        for a in task.answers.values()
-    }
+    answers: dict[str, Answer] = {}
+    taken: set[tuple[str, str]] = set()
+    for a in task.answers.values():
+        drafts = (writer.answer(topics[a.question_id], kind_of(a.question_id), a, n) for n in count())
+        text = next(draft for draft in drafts if (a.question_id, draft) not in taken)
+        taken.add((a.question_id, text))
+        answers[a.answer_id] = a.model_copy(update={"text": text})
     users = {
         u.user_id: u.model_copy(update={"description": writer.description(u.traits)})
         for u in task.users.values()
@@ -116,9 +118,9 @@ class Writer:
     def question(self, topic: Sequence[str], kind: str = "") -> str:
         return " ".join([*([kind] if kind else []), *topic, "?"])
 
-    def answer(self, topic: Sequence[str], kind: str, answer: Answer) -> str:
-        """The same words for the same answer every time; on a scale the kind stands before the level's."""
-        rng = random.Random(answer.answer_id)
+    def answer(self, topic: Sequence[str], kind: str, answer: Answer, draft: int = 0) -> str:
+        """The same words for the same draft every time; on a scale the kind stands before the level's."""
+        rng = random.Random(f"{answer.answer_id} {draft}")
         words = self.words(answer.loadings, rng)
         if answer.weak:
             words += rng.sample(WEAK, 2)

@@ -81,6 +81,8 @@ def paper_markdown(table: PaperTable) -> str:
             star = "*" if row.secondary else ""
             lines.append(_row([row.name, *(f"{row.paper[c]:g}{star}" for c in table.columns)]))
         lines.append("")
+    if any(row.secondary for row in table.rows):
+        lines.append("- Figures with * come from a summary that the authors did not write.")
     return "\n".join([*lines, *(f"- {sentence}" for sentence in table.uncertain)])
 
 
