@@ -92,7 +92,7 @@ def _board(entries: Sequence[Submitted]) -> Board:
     changes = [_changes(e) for e in entries]
     common = {k: v for k, v in changes[0].items() if all(c.get(k) == v for c in changes)}
     by_label: dict[str, list[Submitted]] = defaultdict(list)
-    for entry, changed in zip(entries, changes, strict=True):
+    for entry, changed in sorted(zip(entries, changes, strict=True), key=lambda e: e[0].record.seed):
         own = {k: v for k, v in changed.items() if k not in common}
         of_method = entry.record.spec["method"]["changed"]
         by_label[labelled(entry.record.method, {**of_method, **own})].append(entry)
