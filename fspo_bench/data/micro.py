@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from fspo_bench.data.tasks import Answer, Row, Task
 from fspo_bench.errors import UserError
@@ -44,8 +44,6 @@ WEAK = ("whatever", "somehow", "anyway", "stuff")
 
 class Lexicon(Row):
     """`micro.yaml`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     instruction: str
     """One word that tells the tasks apart."""

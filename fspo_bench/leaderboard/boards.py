@@ -96,8 +96,8 @@ def _board(entries: Sequence[Submitted]) -> Board:
         own = {k: v for k, v in changed.items() if k not in common}
         of_method = entry.record.spec["method"]["changed"]
         by_label[labelled(entry.record.method, {**of_method, **own})].append(entry)
-    together = {label: _together(runs) for label, runs in by_label.items()}
-    found = _compared(list(together.values()))
+    first_line, *others = [_together(runs) for runs in by_label.values()]
+    found = comparison(first_line, others)
     lines = [_line(label, runs, found, place) for place, (label, runs) in enumerate(by_label.items())]
     first = entries[0].record
     assert first.judge  # `submit` lets no other in
@@ -123,11 +123,6 @@ def _together(runs: Sequence[Submitted]) -> Finished:
         for place, (_, reference) in finished[0].lengths.items()
     }
     return replace(finished[0], wins=dict(pooled(finished)), lengths=lengths)
-
-
-def _compared(runs: Sequence[Finished]) -> Comparison:
-    """Standings in the runs' order; one run stands alone."""
-    return comparison(runs[0], runs[1:])
 
 
 def _line(label: str, runs: Sequence[Submitted], found: Comparison, place: int) -> Line:

@@ -244,6 +244,7 @@ def _names_beside(axes: Axes, points: Sequence[tuple[float, float]], names: Sequ
     low, high = axes.get_ylim()
     texts = [_name(name) for name in names]
     lines = max(text.count("\n") + 1 for text in texts)
+    # axes.figure is typed as a figure or a part of one; only the whole has a height, and ours is whole
     inches = axes.get_position().height * axes.figure.get_figheight()  # type: ignore[union-attr]
     gap = min(0.135 * lines + 0.03, inches / len(points)) / inches
     order = sorted(range(len(points)), key=lambda n: (points[n][1], n))

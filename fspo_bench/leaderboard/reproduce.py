@@ -15,6 +15,7 @@ from fspo_bench.evaluate.stats import Estimate
 from fspo_bench.leaderboard.claims import MARGIN, Finding, Wins, outcome, paired, pooled, unpaired
 from fspo_bench.leaderboard.diversity import likeness
 from fspo_bench.leaderboard.paper import Claim, PaperTable, Row
+from fspo_bench.leaderboard.tables import shown
 from fspo_bench.packs import Pack
 from fspo_bench.plan import Wanted, plan
 from fspo_bench.presets import Preset
@@ -184,7 +185,4 @@ def _paper(row: Row, column: str) -> str:
 
 
 def _ours(e: Estimate | None) -> str:
-    if e is None:
-        return "-"
-    m = Metric.of(e)
-    return f"{m.value:.1f}" + (f" [{m.ci95[0]:.1f}, {m.ci95[1]:.1f}]" if m.ci95 else "")
+    return shown(None if e is None else Metric.of(e))

@@ -144,13 +144,13 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     from fspo_bench.leaderboard.tables import changes, differing, listing, tables, to_csv, write_tables
 
     found = boards(read_entries(arguments.out / "records"))
-    files = tables(found, [read_table(name) for name in table_names()], arguments.out)
     if arguments.html:
         print(_page(found, arguments))
         return 0
     if arguments.against:
         print(changes(_text_of(arguments.against), to_csv(found)))
         return 0
+    files = tables(found, [read_table(name) for name in table_names()], arguments.out)
     if arguments.check:
         stale = differing(files)
         for file in stale:
