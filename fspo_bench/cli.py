@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fspo_bench import __version__
+from fspo_bench import __version__, team
 from fspo_bench.errors import Stopped, UserError
 from fspo_bench.verbs import packs, results, running
 
@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run one verb; 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     arguments = _parser().parse_args(argv)
     try:
-        code: int | None = arguments.run(arguments)
+        with team.joined() as leads:
+            code: int | None = arguments.run(arguments) if leads else team.follow()
         sys.stdout.flush()
         return code or 0
     except (UserError, Stopped) as error:

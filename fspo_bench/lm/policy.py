@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,6 +100,10 @@ class Policy:
                 self._put_soft_prefix(*self.soft, folder)
             self._in_memory = self.state
         return self._model
+
+    def without_weights(self) -> Policy:
+        """The same policy for another process, which reads the weights from the same folders."""
+        return replace(self, _in_memory="")
 
     @property
     def key(self) -> str:

@@ -1,8 +1,12 @@
-"""The one training loop: stages of SFT, IPO or DPO over episodes, on accelerate and peft.
+"""The one training loop: stages of SFT, IPO or DPO over episodes.
 
 Every step is the shared-context step (`fspo_bench.lm.shared_context`). A finished stage is a folder in
 the store whose key covers model bytes, token ids, settings and seed; an unfinished one keeps
 checkpoints beside it, and the same command goes on from the last with the same result.
+
+Several processes (`fspo_bench.team`) split the contexts of each step and sum their gradients. Every
+context weighs what it weighs in one process, so the curve is the same but for the order of sums, and
+checkpoints know nothing of how many there were.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fspo_bench import team
 from fspo_bench.lm.losses import PREFERENCE_LOSSES, log_ratio_margin
 from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.shared_context import Branch, backward_through_context, score
@@ -96,14 +101,15 @@ def train_stage(policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk
             [asdict(e) for e in episodes],
         ]
     )
-    label = f"train {stage.loss}"
     if store.has_folder(key):
-        say(f"{label}: {len(episodes)} contexts, in store")
+        say(f"train {stage.loss}: {len(episodes)} contexts, in store")
         policy.restore(key, store.folder_path(key))
         return
-    losses = _episode_losses(policy, stage, episodes, chunk, store)
-    _loop(policy, stage, episodes, losses, chunk, store.partial_path(key), label)
+    team.call(_train, policy.without_weights(), stage, episodes, chunk, store, key)
+    history = _train(policy, stage, episodes, chunk, store, key)
     partial = store.partial_path(key)
+    partial.mkdir(parents=True, exist_ok=True)
+    (partial / "losses.json").write_text(json.dumps(history))
     for leftover in partial.glob("step-*"):
         shutil.rmtree(leftover)
     policy.save(partial)
@@ -114,16 +120,16 @@ EpisodeLoss = Callable[[Tensor, slice], Tensor]
 
 
 def _episode_losses(
-    policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk: int, store: Store
-) -> list[EpisodeLoss]:
-    """For each episode, the map from a chunk's log-probs to its share of the episode's mean loss."""
+    policy: Policy, stage: Stage, episodes: Sequence[Encoded], mine: Sequence[int], chunk: int, store: Store
+) -> dict[int, EpisodeLoss]:
+    """For each of my episodes, the map from a chunk's log-probs to its share of the episode's mean loss."""
     if stage.loss == "sft":
-        return [_sft_loss(e) for e in episodes]
-    references = [
-        torch.tensor(reference_logprobs(policy, e, chunk, store), dtype=torch.float64)
-        for e in track(episodes, "reference log-probs")
-    ]
-    return [_preference_loss(stage, r) for r in references]
+        return {n: _sft_loss(episodes[n]) for n in mine}
+    references = {
+        n: torch.tensor(reference_logprobs(policy, episodes[n], chunk, store), dtype=torch.float64)
+        for n in track(mine, "reference log-probs")
+    }
+    return {n: _preference_loss(stage, reference) for n, reference in references.items()}
 
 
 def _sft_loss(episode: Encoded) -> EpisodeLoss:
@@ -149,44 +155,34 @@ def _preference_loss(stage: Stage, reference: Tensor) -> EpisodeLoss:
     return loss
 
 
-def _loop(
-    policy: Policy,
-    stage: Stage,
-    episodes: Sequence[Encoded],
-    losses: Sequence[EpisodeLoss],
-    chunk: int,
-    partial: Path,
-    label: str,
-) -> None:
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())  # no other device: sums are in fp64
+def _train(
+    policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk: int, store: Store, key: str
+) -> list[float]:
+    """Train through the stage's steps, together with the other processes; each step's loss."""
+    places, size, partial = range(len(episodes)), stage.contexts_per_step, store.partial_path(key)
+    batches = [places[n : n + size] for n in places[::size]]
+    mine = [n for batch in batches for n in team.share(batch)]
+    losses = _episode_losses(policy, stage, episodes, mine, chunk, store)
     parameters = policy.trainable()
-    steps = -(-len(episodes) // stage.contexts_per_step)
     optimizer = torch.optim.AdamW(parameters.values(), lr=stage.lr, weight_decay=0.0, betas=(0.9, 0.95))
-    model, optimizer = accelerator.prepare(policy.model, optimizer)
     done, history = _resume(parameters, optimizer, partial)
-    for step in track(range(done, steps), label):
-        batch = range(
-            step * stage.contexts_per_step, min((step + 1) * stage.contexts_per_step, len(episodes))
-        )
+    team.agree(done, str(partial))
+    for step in track(range(done, len(batches)), f"train {stage.loss}"):
         total = 0.0
-        for index in batch:
-            episode = episodes[index]
-            share = _scaled(losses[index], 1 / len(batch))
-            total += backward_through_context(
-                model, episode.prefix, episode.branches, share, chunk, episode.latent
-            )[0]
-        accelerator.clip_grad_norm_(parameters.values(), 1.0)
+        for n in team.share(batches[step]):
+            share = _scaled(losses[n], 1 / len(batches[step]))
+            e = episodes[n]
+            total += backward_through_context(policy.model, e.prefix, e.branches, share, chunk, e.latent)[0]
+        total = team.sum_gradients(parameters.values(), total)
+        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = stage.lr * _rate(step, steps)
+            group["lr"] = stage.lr * _rate(step, len(batches))
         optimizer.step()
         optimizer.zero_grad()
         history.append(round(total, 6))
-        if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < steps:
+        if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < len(batches) and team.leads():
             _checkpoint(parameters, optimizer, history, partial, step + 1)
-    partial.mkdir(parents=True, exist_ok=True)
-    (partial / "losses.json").write_text(json.dumps(history))
+    return history
 
 
 def _scaled(loss: EpisodeLoss, factor: float) -> EpisodeLoss:
