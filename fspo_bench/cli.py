@@ -12,7 +12,7 @@ from typing import Any
 
 from fspo_bench import __version__, team
 from fspo_bench.errors import Stopped, UserError
-from fspo_bench.verbs import packs, results, running
+from fspo_bench.verbs import packs, results, running, serving
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -75,7 +75,10 @@ def _run_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
         "--method", "--methods", required=True, metavar="M[,M...]", help="names, .py files, or all"
     )
     verb.add_argument("--task", "--tasks", required=True, metavar="T[,T...]", help="names, folders, or all")
-    verb.add_argument("--model", help="smollm2-135m, hf/ORG/NAME, or a folder (default: the preset's)")
+    verb.add_argument(
+        "--model",
+        help="smollm2-135m, hf/ORG/NAME, a folder; openai/NAME[@URL], vllm/NAME (default: the preset's)",
+    )
     verb.add_argument("--preset", default="cpu", help="tiny, cpu (default), gpu or paper")
     verb.add_argument("--seed", type=int, default=0, help="seed of training (the test episodes never change)")
     verb.add_argument("--seeds", type=_seeds, metavar="S[,S...]", help="several, in place of --seed")
@@ -99,7 +102,10 @@ def _run_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
         "tables", metavar="TABLE[,TABLE...]", help="roleplay, elix, reviews, ablation, diversity"
     )
     verb.add_argument("--preset", default="cpu", help="tiny, cpu (default), gpu or paper")
-    verb.add_argument("--model", help="smollm2-135m, hf/ORG/NAME, or a folder (default: the preset's)")
+    verb.add_argument(
+        "--model",
+        help="smollm2-135m, hf/ORG/NAME, a folder; openai/NAME[@URL], vllm/NAME (default: the preset's)",
+    )
     verb.add_argument(
         "--seeds", type=_seeds, default=[0], metavar="S[,S...]", help="of training (default: 0)"
     )
@@ -173,6 +179,13 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     )
     verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
     verb.set_defaults(run=results.compare)
+
+    verb = subparsers.add_parser("serve", parents=[everywhere], help="print the command that serves a run")
+    verb.add_argument("name", metavar="RUN", help="a folder or an id")
+    verb.add_argument("--start", action="store_true", help="and give it: needs vLLM (extra vllm)")
+    verb.add_argument("--port", type=_positive, default=8000, help="default: 8000")
+    verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
+    verb.set_defaults(run=serving.serve)
 
 
 def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:

@@ -25,7 +25,8 @@ from fspo_bench.judge.llm import LlmJudge
 from fspo_bench.judge.offline import open_offline
 from fspo_bench.judge.opening import Chosen, can_judge, card_of, forecast_of, key_of_judge, open_judge
 from fspo_bench.judge.verdicts import Comparison
-from fspo_bench.lab import Lab
+from fspo_bench.lab import Lab, Personal
+from fspo_bench.lm.asked import NOTE, refuse_training
 from fspo_bench.lm.embed import sentence_embeddings
 from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.prompts import PromptEncoder
@@ -93,10 +94,13 @@ def run(request: Request, store: Store) -> Record:
         return read_record(folder / RESULT)
     if method.sees_judge and not can_judge(Chosen(), task):
         raise UserError(f"method '{method.name}' asks the offline judge, and task {task.name} has none")
+    if policy.backend:
+        refuse_training(preset.model, method, preset)
     _claim(folder, spec)
     say(f"{name}: {folder}")
     clock = _Clock()
-    encoder = PromptEncoder(policy.tokenizer, task.spec.instruction, preset.chat_template)
+    tokenizer = None if policy.backend else policy.tokenizer
+    encoder = PromptEncoder(tokenizer, task.spec.instruction, preset.chat_template)
     episodes = task.test_episodes(
         preset.shots, preset.test_pairs, request.limit or preset.test_users, EVALUATION_SEED
     )
@@ -114,14 +118,15 @@ def run(request: Request, store: Store) -> Record:
     with clock.stage("answers"):
         answered = answer_all(fitted, task, episodes, asked, base, seen, others)
     with clock.stage("preference accuracy"):
-        ranked = rank_all(fitted, task, episodes, seen, [None] * len(others) if judge else others)
+        ranks = None if policy.backend else fitted
+        ranked = rank_all(ranks, task, episodes, seen, [None] * len(others) if judge else others)
     with clock.stage("judge"):
         if judge:
             judge_all(judge, task, answered)
     lab.measured |= _note_similarity(task, answered, store)
     metrics = measure(task, answered, ranked, card.errors if card else None)
     of_judge = judge_record(judge, card) if judge and card else None
-    record = _record(request, spec, folder.name, metrics, of_judge, clock, lab)
+    record = _record(request, spec, folder.name, metrics, of_judge, clock, lab, _weights(fitted, store))
     write_run(folder, answered, record)
     return record
 
@@ -208,6 +213,12 @@ def _spec(request: Request, policy: Policy, judge: str | None) -> dict[str, Any]
     }
 
 
+def _weights(fitted: Personal, store: Store) -> dict[str, str]:
+    """Where the store keeps the states that a fitted method answers with; untouched ones are nowhere."""
+    states = {"policy": getattr(fitted, "state", ""), "describer": getattr(fitted, "describer", "")}
+    return {part: state for part, state in states.items() if state and store.has_folder(state)}
+
+
 def _folder_key(folder: Path) -> str:
     from fspo_bench.lm.policy import weights_fingerprint
 
@@ -225,9 +236,11 @@ def _claim(folder: Path, spec: dict[str, Any]) -> None:
 
 def _record(
     request: Request, spec: dict[str, Any], run_id: str, metrics: Metrics, judge: JudgeRecord | None,
-    clock: _Clock, lab: Lab,
+    clock: _Clock, lab: Lab, weights: dict[str, str],
 ) -> Record:  # fmt: skip
     told = notes(request.task, metrics, judge)
+    if metrics.preference_accuracy is None:
+        told.append(NOTE.format(request.preset.model))
     if request.limit:
         told.append(f"--limit {request.limit}: a partial run, not for a leaderboard")
     return Record(
@@ -236,7 +249,7 @@ def _record(
         seed=request.seed, complete=request.limit is None, judge=judge, metrics=metrics,
         seconds=round(sum(clock.spent.values()), 1), id=run_id, notes=told,
         parameters=lab.parameters, tokens=lab.tokens,
-        measured={k: round(v, 4) for k, v in lab.measured.items()},
+        measured={k: round(v, 4) for k, v in lab.measured.items()}, weights=weights,
         stages=clock.spent, spec=spec, environment=_environment(), command=request.command,
     )  # fmt: skip
 

@@ -87,14 +87,19 @@ def answer_all(
 
 
 def rank_all(
-    fitted: Personal, task: Task, episodes: Sequence[Episode], seen: Sequence[Seen],
+    fitted: Personal | None, task: Task, episodes: Sequence[Episode], seen: Sequence[Seen],
     others: Sequence[int | None],
 ) -> list[Ranked]:  # fmt: skip
-    """How each held-out pair is ranked, behind what is seen of its user and what is seen of another."""
+    """How each held-out pair is ranked, behind what is seen of its user and what is seen of another.
+
+    Without anything that ranks, only how its length and its surface rank it.
+    """
     pairs = [q for e in episodes for q in e.queries]
     places = [place for place, e in enumerate(episodes) for _ in e.queries]
 
-    def right(shown: Sequence[Seen]) -> list[float]:
+    def right(shown: Sequence[Seen]) -> list[float] | list[None]:
+        if fitted is None:
+            return [None] * len(pairs)
         return [half(m) for m in fitted.margins(list(zip(shown, pairs, strict=True)))]
 
     wrong: list[float | None] = [None] * len(pairs)

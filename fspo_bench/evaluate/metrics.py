@@ -47,7 +47,8 @@ class Ranked:
 
     user_id: str
     question_id: str
-    right: float
+    right: float | None
+    """None where the policy gives no likelihoods."""
     wrong_user_right: float | None
     """The same behind another user's shots, where the task has no judge."""
     longest: float
@@ -68,7 +69,7 @@ def measure(
         win_rate_corrected=None,
         personal_gain=gain(ranked),
         own_vs_wrong_user=None,
-        preference_accuracy=Metric.of(_ranking(ranked, [r.right for r in ranked])),
+        preference_accuracy=_right(ranked),
         length_ratio=round(sum(o for o, _ in lengths) / max(1, sum(r for _, r in lengths)), 3),
         copy_rate=round(100 * sum(copied_share(a.output, a.shots) for a in answered) / len(answered), 2),
         longest_answer=Metric.of(_ranking(ranked, [r.longest for r in ranked])),
@@ -77,7 +78,7 @@ def measure(
             name: GroupMetrics(
                 win_rate=None,
                 personal_gain=gain(pairs),
-                preference_accuracy=Metric.of(_ranking(pairs, [r.right for r in pairs])),
+                preference_accuracy=_right(pairs),
             )
             for name, pairs in _groups(task, ranked).items()
         },
@@ -157,7 +158,9 @@ def _gain_in_wins(answered: Sequence[Answered]) -> Metric | None:
 
 def _gain_in_ranking(ranked: Sequence[Ranked]) -> Estimate | None:
     """Pairs ranked right with the user's own shots less those with another's, paired."""
-    gains = [r.right - r.wrong_user_right for r in ranked if r.wrong_user_right is not None]
+    gains = [
+        r.right - r.wrong_user_right for r in ranked if r.right is not None and r.wrong_user_right is not None
+    ]
     if len(gains) < len(ranked):
         return None
     return clustered_mean(gains, [r.user_id for r in ranked], [r.question_id for r in ranked], GAIN)
@@ -172,6 +175,11 @@ def _counts(answered: Sequence[Answered]) -> VerdictCounts:
         order_dependent=sum(v.consistent is False for v in verdicts),
         without=dict(sorted(Counter(v.reason for v in verdicts if v.win is None).items())),
     )
+
+
+def _right(ranked: Sequence[Ranked]) -> Metric | None:
+    known = [r.right for r in ranked if r.right is not None]
+    return Metric.of(_ranking(ranked, known)) if known else None
 
 
 def _ranking(ranked: Sequence[Ranked], right: Sequence[float]) -> Estimate:

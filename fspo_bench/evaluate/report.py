@@ -32,7 +32,7 @@ def table(records: Sequence[Record]) -> str:
 
 def _row(record: Record) -> tuple[str, ...]:
     m = record.metrics
-    shown = m.win_rate or m.preference_accuracy
+    shown = m.win_rate or m.preference_accuracy or m.longest_answer
     return (
         record.label if record.complete else f"{record.label} (partial)",
         _metric(m.win_rate),
@@ -88,7 +88,8 @@ def _footnotes(records: Sequence[Record]) -> list[str]:
     )
     for record in records:
         for name, group in record.metrics.groups.items():
-            n = (group.win_rate or group.preference_accuracy).n_users
+            shown = group.win_rate or group.preference_accuracy
+            n = shown.n_users if shown else 0
             lines.append(
                 f"{record.label}, {name} (n={n}): win rate {_metric(group.win_rate)}, personal gain "
                 f"{_metric(group.personal_gain, signed=True)}, accuracy {_metric(group.preference_accuracy)}"

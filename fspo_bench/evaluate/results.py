@@ -91,7 +91,7 @@ class GroupMetrics(_Part):
 
     win_rate: Metric | None
     personal_gain: Metric | None
-    preference_accuracy: Metric
+    preference_accuracy: Metric | None
 
 
 class Metrics(_Part):
@@ -109,7 +109,7 @@ class Metrics(_Part):
     win_rate_corrected: Metric | None
     personal_gain: Metric | None
     own_vs_wrong_user: Metric | None
-    preference_accuracy: Metric
+    preference_accuracy: Metric | None
     length_ratio: float
     copy_rate: float
     longest_answer: Metric
@@ -138,6 +138,8 @@ class Record(_Part):
     """Run in training, each pass of the policy counted."""
     measured: dict[str, float] = {}
     """What the method found out about itself (see its file)."""
+    weights: dict[str, str] = {}
+    """Keys of the store's folders with what was trained: `policy`, and `describer` where one writes first."""
     format: str = FORMAT
     id: str
     notes: list[str]

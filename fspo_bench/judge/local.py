@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
+from fspo_bench.errors import UserError
 from fspo_bench.judge.calls import Completion, Keep, Request
 from fspo_bench.judge.spec import Parameters
 from fspo_bench.progress import say
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fspo_bench.lm.policy import Policy
+    from fspo_bench.serving import Served
 
 BATCH = 16  # requests that a model on this machine reads together
 VLLM_BATCH = 512  # requests handed to vLLM at a time, which schedules them itself
@@ -108,28 +110,50 @@ class Transformers:
 
 @dataclass
 class Vllm:
-    """vLLM in this process (extra `vllm`), for a machine with a GPU."""
+    """vLLM in this process (extra `vllm`), for a machine with a GPU: a model by name, or a run's policy."""
 
     model: str
 
     @cached_property
-    def key(self) -> str:
-        from fspo_bench.lm.models import model_dir
-        from fspo_bench.lm.policy import weights_fingerprint
+    def _served(self) -> Served:
+        from fspo_bench.serving import served
+        from fspo_bench.store import Store
 
-        return f"vllm/{weights_fingerprint(model_dir(self.model))}"
+        return served(self.model, Store())
+
+    @property
+    def key(self) -> str:
+        return f"vllm/{self._served.key}"
 
     @cached_property
     def _engine(self) -> Any:
-        from vllm import LLM
-
-        from fspo_bench.lm.models import model_dir
-
+        try:
+            from vllm import LLM
+        except ImportError:
+            raise UserError(
+                f"vllm/{self.model}: no vLLM in this environment; install the extra (pip install "
+                "'fspo-bench[vllm]'), or serve the model elsewhere and name it openai/NAME@http://HOST:8000/v1"
+            ) from None
         say(f"loading {self.model} into vLLM")
-        return LLM(str(model_dir(self.model)), enable_prefix_caching=True)
+        of = self._served
+        lora = {"enable_lora": True, "max_lora_rank": of.room} if of.adapters else {}
+        return LLM(
+            str(of.model), tokenizer=str(of.tokenizer), dtype=of.dtype, enable_prefix_caching=True, **lora
+        )
+
+    @cached_property
+    def _adapter(self) -> Any:
+        """What a request says to be answered by a run's adapter."""
+        if not self._served.adapters:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        name, folder = next(iter(self._served.adapters.items()))
+        return LoRARequest(name, 1, str(folder))
 
     def complete(self, requests: Iterator[Request], parameters: Parameters, keep: Keep) -> None:
         """Answer requests; vLLM batches them and finds shared beginnings itself."""
+        engine = self._engine
         from vllm import SamplingParams
 
         sampling = SamplingParams(
@@ -138,7 +162,9 @@ class Vllm:
         )  # fmt: skip
         while batch := list(islice(requests, VLLM_BATCH)):
             start = time.monotonic()
-            outputs = self._engine.chat([r.messages for r in batch], sampling, use_tqdm=False)
+            outputs = engine.chat(
+                [r.messages for r in batch], sampling, use_tqdm=False, lora_request=self._adapter
+            )
             seconds = round((time.monotonic() - start) / len(batch), 3)
             for request, output in zip(batch, outputs, strict=True):
                 said = output.outputs[0]

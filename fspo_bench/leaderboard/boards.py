@@ -138,7 +138,7 @@ def _line(label: str, runs: Sequence[Submitted], found: Comparison, place: int) 
         ranks=standing.ranks,
         personal_gain=Metric.of(mean_of(gain, GAIN)) if gain else None,
         own_vs_wrong_user=Metric.of(mean_of(own)) if own else None,
-        preference_accuracy=_averaged([m.preference_accuracy for m in metrics]),
+        preference_accuracy=_averaged([m.preference_accuracy for m in metrics if m.preference_accuracy]),
         length_ratio=float(np.mean([m.length_ratio for m in metrics])),
         copy_rate=float(np.mean([m.copy_rate for m in metrics])),
     )

@@ -94,6 +94,11 @@ def _refuse(folder: Path, record: Record, task: Task, chosen: Chosen, store: Sto
         raise UserError(
             f"run '{folder}' started from weights whose training nobody can check (--init); run it without"
         )
+    if record.metrics.preference_accuracy is None:
+        raise UserError(
+            f"run '{folder}' is of model {record.model}, which only answers: its weights and its preference "
+            "accuracy cannot be checked; leaderboards are of weights at hand"
+        )
     if record.judge is None:
         raise UserError(f"run '{folder}' has no judge; leaderboards are of win rates")
     if digest(spec)[:10] != record.id:

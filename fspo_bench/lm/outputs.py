@@ -30,6 +30,11 @@ def answers(
     label: str,
 ) -> dict[Question, str]:
     """Greedy answers to all questions, whole sentences only; each context is read once a batch."""
+    if policy.backend:
+        from fspo_bench.lm.asked import ask
+
+        texts = ask(policy.backend, encoder.instruction, asked, max_new_tokens, store, label)
+        return {question: _tidied(text) for question, text in texts.items()}
     wanted = [(q, None) for q in dict.fromkeys(asked)]
     written = _written(policy, encoder, wanted, None, max_new_tokens, store, label)
     return {question: written[question, None] for question in dict.fromkeys(asked)}
@@ -59,7 +64,7 @@ def _written(
     policy: Policy, encoder: PromptEncoder, wanted: Sequence[Wanted], sampled: tuple[float, float] | None,
     max_new_tokens: int, store: Store, label: str,
 ) -> dict[Wanted, str]:  # fmt: skip
-    from fspo_bench.lm.generate import Asked, Sampling, first_answer, generate, sampler, whole_sentences
+    from fspo_bench.lm.generate import Asked, Sampling, generate, sampler
 
     questions = dict.fromkeys(q for q, _ in wanted)
     encoded = {q: (encoder.prefix(q[0]), encoder.question(q[1])) for q in questions}
@@ -87,7 +92,14 @@ def _written(
         for w, ids in zip(batch, new, strict=True):
             known[w] = ids
             store.put(keys[w], ids)
-    return {w: whole_sentences(first_answer(encoder.decode(ids or []))) for w, ids in known.items()}
+    return {w: _tidied(encoder.decode(ids or [])) for w, ids in known.items()}
+
+
+def _tidied(text: str) -> str:
+    """The answer alone, in whole sentences."""
+    from fspo_bench.lm.generate import first_answer, whole_sentences
+
+    return whole_sentences(first_answer(text))
 
 
 def copied_share(text: str, shots: Sequence[Preference]) -> float:

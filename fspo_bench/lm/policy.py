@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fspo_bench.errors import UserError
 from fspo_bench.lm import soft_prefix
+from fspo_bench.lm.asked import backend_of
 from fspo_bench.lm.models import model_dir
 from fspo_bench.lm.shared_context import causal_lm
 from fspo_bench.progress import say
@@ -19,6 +20,8 @@ from fspo_bench.store import digest, file_sha256
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+    from fspo_bench.judge.calls import Backend
 
 LORA_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
@@ -45,12 +48,16 @@ class Policy:
     state: str = ""
     soft: tuple[int, int] | None = None
     """Width of latent vectors and number of soft tokens, for a policy that reads some."""
+    backend: Backend | None = None
+    """Who answers, where there are no weights here (see `fspo_bench.lm.asked`)."""
     _in_memory: str = ""
     _folders: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def open(cls, name: str, lora_rank: int, dtype: str, seed: int) -> Policy:
         """A model by name (see `fspo_bench.lm.models`) with untouched trainable weights."""
+        if backend := backend_of(name):
+            return cls(Path(), digest([backend.key]), lora_rank, dtype, seed, backend=backend)
         folder = model_dir(name)
         return cls(folder, digest([weights_fingerprint(folder), dtype]), lora_rank, dtype, seed)
 

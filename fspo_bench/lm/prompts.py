@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fspo_bench.data.tasks import Preference
@@ -66,30 +67,56 @@ def description_context(description: str) -> Context:
     return Context(system=f"Answer the way this user would prefer. About the user: {description}")
 
 
+def _system(instruction: str, context: Context) -> str:
+    return " ".join(part for part in (instruction, context.system) if part)
+
+
+def chat_messages(instruction: str, context: Context, question: str) -> list[dict[str, str]]:
+    """The chat that ends with the question, for a model with a chat template."""
+    system = _system(instruction, context)
+    messages = [{"role": "system", "content": system}] if system else []
+    for earlier, answer in context.turns:
+        messages += [{"role": "user", "content": earlier}, {"role": "assistant", "content": answer}]
+    return [*messages, {"role": "user", "content": context.opening + question}]
+
+
+def plain_text(instruction: str, context: Context, question: str) -> str:
+    """The same up to where the answer begins, for a model without one."""
+    system = _system(instruction, context)
+    text = f"{system}\n\n" if system else ""
+    text += "".join(f"## Question\n{q}{_HEADING}{a}\n\n" for q, a in context.turns)
+    return text + (context.opening or "## Question\n") + question + _HEADING
+
+
 class PromptEncoder:
-    """Turns contexts, questions and answers into token ids for one model and task."""
+    """Turns contexts, questions and answers into token ids for one model and task.
+
+    Without a tokenizer, for a policy that only answers, it knows the instruction and nothing else.
+    """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, instruction: str, chat_template: bool = True
+        self, tokenizer: PreTrainedTokenizerBase | None, instruction: str, chat_template: bool = True
     ) -> None:
-        self.tokenizer = tokenizer
-        self._instruction = instruction
-        self._chat = chat_template and bool(tokenizer.chat_template)
-        self._after = self._render(Context())[1]
+        self.instruction = instruction
+        self._tokenizer, self._chat_template = tokenizer, chat_template
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        assert self._tokenizer is not None, "a policy that only answers has no tokens here"
+        return self._tokenizer
+
+    @cached_property
+    def _after(self) -> str:
+        return self._render(Context())[1]
 
     def _render(self, context: Context) -> tuple[str, str]:
         """The text before and after the question."""
-        system = " ".join(part for part in (self._instruction, context.system) if part)
-        if not self._chat:
-            before = (self.tokenizer.bos_token or "") + (f"{system}\n\n" if system else "")
-            before += "".join(f"## Question\n{q}{_HEADING}{a}\n\n" for q, a in context.turns)
-            return before + (context.opening or "## Question\n"), _HEADING
-        messages = [{"role": "system", "content": system}] if system else []
-        for question, answer in context.turns:
-            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        messages.append({"role": "user", "content": context.opening + _SPLIT})
-        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        before, after = str(rendered).split(_SPLIT)
+        if self._chat_template and self.tokenizer.chat_template:
+            messages = chat_messages(self.instruction, context, _SPLIT)
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        else:
+            text = (self.tokenizer.bos_token or "") + plain_text(self.instruction, context, _SPLIT)
+        before, after = str(text).split(_SPLIT)
         return before, after
 
     def _ids(self, text: str) -> tuple[int, ...]:

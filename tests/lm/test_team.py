@@ -58,7 +58,7 @@ def test_two_processes_train_as_one_and_go_on_for_each_other(tiny_model: Path, t
         begun = killed(alone[rank][0], tmp_path / f"one-{rank}", tmp_path / f"begun-by-one-{rank}")
         jobs += [f"{rank}:{tmp_path / f'two-{rank}'}", f"{rank}:{begun}"]
     done = in_two("-m", "tests.lm.together", model, *jobs)
-    assert (done.returncode, done.stdout) == (0, f"led 2\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "led 2\n"), done.stderr
     assert done.stderr.count("resuming training at step 2") == len(RANKS)
     for rank, (sft, ipo) in alone.items():
         two, begun_by_one = (Store(Path(job[2:]) / "store") for job in jobs if job.startswith(f"{rank}:"))
@@ -84,6 +84,8 @@ def test_more_processes_than_gpus_is_one_sentence(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(UserError, match="process 3 of this machine has no GPU of its own; start 2 at most"):
-        with team.joined():
-            pass
+    no_gpu = pytest.raises(
+        UserError, match="process 3 of this machine has no GPU of its own; start 2 at most"
+    )
+    with no_gpu, team.joined():
+        pass
