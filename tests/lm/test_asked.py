@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def run(made_task: Path, tmp_path: Path) -> Callable[..., Record]:
 
 
 def says_the_last_word(prompt: str) -> tuple[str, dict[str, float]]:
-    return f"I would {prompt.split()[-1]} now. And then", {"I": 1.0}
+    return f"I would {prompt.rsplit(maxsplit=1)[-1]} now. And then", {"I": 1.0}
 
 
 def test_a_server_answers_prompting_baselines(
@@ -110,8 +110,8 @@ def test_a_name_without_a_model(name: str) -> None:
 class Engine:
     """What is used of `vllm.LLM`."""
 
-    made: list[dict[str, Any]] = []
-    asked: list[dict[str, Any]] = []
+    made: ClassVar[list[dict[str, Any]]] = []
+    asked: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, model: str, **options: Any) -> None:
         self.made.append({"model": model, **options})
@@ -126,7 +126,7 @@ class Engine:
 def vllm(monkeypatch: pytest.MonkeyPatch) -> type[Engine]:
     package, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
     package.LLM = Engine  # type: ignore[attr-defined]
-    package.SamplingParams = lambda **given: SimpleNamespace(**given)  # type: ignore[attr-defined]
+    package.SamplingParams = SimpleNamespace  # type: ignore[attr-defined]
     request.LoRARequest = lambda *given: given  # type: ignore[attr-defined]
     for module in (package, lora, request):
         monkeypatch.setitem(sys.modules, module.__name__, module)
