@@ -112,13 +112,19 @@ def agree(value: int, where: str) -> None:
 
 
 def sum_gradients(parameters: Iterable[Any], loss: float) -> float:
-    """Put its sum over all processes in place of each gradient; returns the sum of their losses."""
+    """Put its sum over all processes in place of each gradient; returns the sum of their losses.
+
+    A weight that is spread over the processes (`fspo_bench.lm.sharded`) has its gradient's mean already.
+    """
     if size() == 1:
         return loss
     import torch
 
     total, work = torch.tensor(loss, dtype=torch.float64), []
     for p in parameters:
+        if hasattr(p, "full_tensor"):
+            p.grad.mul_(size())
+            continue
         if p.grad is None:  # a last step may have fewer contexts than there are processes
             p.grad = torch.zeros_like(p)
         work.append(_group().all_reduce(p.grad, async_op=True))

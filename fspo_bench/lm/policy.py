@@ -133,9 +133,10 @@ class Policy:
                 count += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
         return count
 
-    def save(self, folder: Path) -> None:
-        """A folder that peft (LoRA) or transformers (full) loads."""
-        self.model.save_pretrained(folder)  # type: ignore[operator]
+    def save(self, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+        """A folder that peft (LoRA) or transformers (full) loads; `weights` in place of those in memory."""
+        given = {"state_dict": weights} if weights else {}
+        self.model.save_pretrained(folder, **given)  # type: ignore[operator]
         if self.soft:
             soft_prefix.save(causal_lm(self.model), folder)
 
@@ -143,6 +144,11 @@ class Policy:
         """Say that the weights in memory are now `state`, saved in `folder`."""
         self._folders[state] = folder
         self.state = self._in_memory = state
+
+    def forget(self) -> None:
+        """Let go of the weights in memory; they are read again when needed."""
+        self.__dict__.pop("_model", None)
+        self._in_memory = ""
 
     def restore(self, state: str, folder: Path) -> None:
         """Take on saved weights (read when next needed)."""

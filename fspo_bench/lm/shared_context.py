@@ -48,6 +48,8 @@ class Prefix:
 
     keys: list[Tensor]
     values: list[Tensor]
+    last: Tensor | None = None
+    """What the last layer gives, which nothing behind a prefix reads: shape (1, length, hidden)."""
 
     @property
     def length(self) -> int:
@@ -312,7 +314,8 @@ def read_prefix(model: torch.nn.Module, ids: tuple[int, ...], latent: tuple[floa
     with onednn_linears(lm):
         out = lm.get_decoder()(**read, use_cache=True)
     layers = out.past_key_values.layers
-    return Prefix([layer.keys[0] for layer in layers], [layer.values[0] for layer in layers])
+    keys, values = [layer.keys[0] for layer in layers], [layer.values[0] for layer in layers]
+    return Prefix(keys, values, out.last_hidden_state)
 
 
 def score_branches(model: torch.nn.Module, prefix: Prefix, branches: Sequence[Branch]) -> Tensor:
@@ -344,6 +347,7 @@ def backward_through_context(
     loss: Callable[[Tensor, slice], Tensor],
     chunk: int,
     latent: tuple[float, ...] = (),
+    calls: int | None = None,
 ) -> tuple[float, Tensor]:
     """One exact training step's forward and backward for one episode.
 
@@ -354,6 +358,8 @@ def backward_through_context(
         loss: maps a chunk's summed log-probs (n,) and its place to that chunk's share of the loss.
         chunk: rows in memory at a time.
         latent: the context's latent vector, if it has one.
+        calls: for a model whose layers are spread over processes (`fspo_bench.lm.sharded`), how many chunks
+            all of them run at this turn; what this context lacks runs again without a loss.
 
     Returns:
         The loss (sum over chunks) and all summed log-probs, detached, shape (len(branches),).
@@ -367,8 +373,12 @@ def backward_through_context(
         share.backward()
         total += float(share.detach())
         logprobs.append(scored.detach())
+    for _ in range(len(logprobs), calls or 0):
+        (score_branches(model, leaves, branches[:chunk]).sum() * 0).backward()
     pairs = zip(prefix.tensors(), leaves.tensors(), strict=True)
     reached = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
+    if calls is not None and prefix.last is not None:  # a spread layer is gathered when its output is reached
+        reached.append((prefix.last, torch.zeros_like(prefix.last)))
     if reached:
         torch.autograd.backward([t for t, _ in reached], [g for _, g in reached])
     return total, torch.cat(logprobs)

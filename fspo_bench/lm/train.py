@@ -19,10 +19,13 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fspo_bench import team
+from fspo_bench.errors import UserError
+from fspo_bench.lm import sharded
 from fspo_bench.lm.losses import PREFERENCE_LOSSES, log_ratio_margin
 from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.shared_context import Branch, backward_through_context, score
@@ -105,15 +108,18 @@ def train_stage(policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk
         say(f"train {stage.loss}: {len(episodes)} contexts, in store")
         policy.restore(key, store.folder_path(key))
         return
+    if sharded.wanted() and policy.lora_rank:
+        raise UserError("FSDP is for training all weights (--set lora_rank=0); with LoRA, launch without it")
     team.call(_train, policy.without_weights(), stage, episodes, chunk, store, key)
-    history = _train(policy, stage, episodes, chunk, store, key)
-    partial = store.partial_path(key)
-    partial.mkdir(parents=True, exist_ok=True)
-    (partial / "losses.json").write_text(json.dumps(history))
-    for leftover in partial.glob("step-*"):
+    _train(policy, stage, episodes, chunk, store, key)
+    for leftover in store.partial_path(key).glob("step-*"):
         shutil.rmtree(leftover)
-    policy.save(partial)
-    policy.trained(key, store.finish_folder(key))
+    folder = store.finish_folder(key)
+    if sharded.wanted():
+        policy.forget()
+        policy.restore(key, folder)
+    else:
+        policy.trained(key, folder)
 
 
 EpisodeLoss = Callable[[Tensor, slice], Tensor]
@@ -157,32 +163,55 @@ def _preference_loss(stage: Stage, reference: Tensor) -> EpisodeLoss:
 
 def _train(
     policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk: int, store: Store, key: str
-) -> list[float]:
-    """Train through the stage's steps, together with the other processes; each step's loss."""
+) -> None:
+    """Train through the stage's steps, together with the other processes; the first saves the weights."""
     places, size, partial = range(len(episodes)), stage.contexts_per_step, store.partial_path(key)
     batches = [places[n : n + size] for n in places[::size]]
     mine = [n for batch in batches for n in team.share(batch)]
     losses = _episode_losses(policy, stage, episodes, mine, chunk, store)
+    model, spread = policy.model, sharded.wanted()
+    if spread:
+        sharded.shard(model)
+    chunks = [-(-len(e.branches) // chunk) for e in episodes]
     parameters = policy.trainable()
-    optimizer = torch.optim.AdamW(parameters.values(), lr=stage.lr, weight_decay=0.0, betas=(0.9, 0.95))
-    done, history = _resume(parameters, optimizer, partial)
+    groups = sharded.groups(parameters.values())
+    optimizer = torch.optim.AdamW(groups, lr=stage.lr, weight_decay=0.0, betas=(0.9, 0.95))
+    done = max(map(_step, partial.glob("step-*")), default=0)
     team.agree(done, str(partial))
+    history = _resume(parameters, optimizer, partial / f"step-{done}") if done else []
     for step in track(range(done, len(batches)), f"train {stage.loss}"):
         total = 0.0
-        for n in team.share(batches[step]):
-            share = _scaled(losses[n], 1 / len(batches[step]))
-            e = episodes[n]
-            total += backward_through_context(policy.model, e.prefix, e.branches, share, chunk, e.latent)[0]
+        for turn in sharded.aligned(batches[step], chunks):
+            if turn.idle and not spread:
+                continue
+            e = episodes[turn.place]
+            share = _nothing if turn.idle else _scaled(losses[turn.place], 1 / len(batches[step]))
+            calls = turn.calls if spread else None
+            total += backward_through_context(model, e.prefix, e.branches, share, chunk, e.latent, calls)[0]
         total = team.sum_gradients(parameters.values(), total)
-        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        if spread:
+            sharded.clip_grad_norm(groups, 1.0)
+        else:
+            torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = stage.lr * _rate(step, len(batches))
         optimizer.step()
         optimizer.zero_grad()
         history.append(round(total, 6))
-        if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < len(batches) and team.leads():
-            _checkpoint(parameters, optimizer, history, partial, step + 1)
-    return history
+        if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < len(batches):
+            tensors = _tensors(parameters, optimizer)
+            if team.leads():
+                _checkpoint(tensors, history, partial, step + 1)
+    weights = sharded.gathered(dict(model.named_parameters())) if spread else None
+    if team.leads():
+        partial.mkdir(parents=True, exist_ok=True)
+        (partial / "losses.json").write_text(json.dumps(history))
+        policy.save(partial, weights)
+
+
+def _nothing(logprobs: Tensor, place: slice) -> Tensor:
+    """The loss of a context that is another process's."""
+    return logprobs.sum() * 0
 
 
 def _scaled(loss: EpisodeLoss, factor: float) -> EpisodeLoss:
@@ -197,19 +226,19 @@ def _rate(step: int, steps: int) -> float:
     return 1 - 0.9 * (step - warm) / max(1, steps - warm)
 
 
-def _checkpoint(
-    parameters: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    history: list[float],
-    partial: Path,
-    step: int,
-) -> None:
+def _tensors(
+    parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """All that the next step depends on, whole and in the first process's memory; every process calls."""
+    tensors = {f"weight.{name}": p for name, p in parameters.items()}
+    for name, p in parameters.items():
+        tensors |= {f"{field}.{name}": value for field, value in optimizer.state[p].items()}
+    return sharded.gathered(tensors)
+
+
+def _checkpoint(tensors: dict[str, Tensor], history: list[float], partial: Path, step: int) -> None:
     final = partial / f"step-{step}"
     with building(final) as scratch:
-        tensors = {f"weight.{name}": p.detach().contiguous() for name, p in parameters.items()}
-        for name, p in parameters.items():
-            for field, value in optimizer.state[p].items():
-                tensors[f"{field}.{name}"] = value.detach().clone()
         save_file(tensors, scratch / "state.safetensors")
         (scratch / "losses.json").write_text(json.dumps(history))
     for old in partial.glob("step-*"):
@@ -217,20 +246,22 @@ def _checkpoint(
             shutil.rmtree(old)
 
 
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def _resume(
-    parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, partial: Path
-) -> tuple[int, list[float]]:
-    checkpoints = sorted(partial.glob("step-*"), key=lambda p: int(p.name.split("-")[1]))
-    if not checkpoints:
-        return 0, []
-    last = checkpoints[-1]
-    tensors = load_file(last / "state.safetensors")
-    for name, p in parameters.items():
-        p.data.copy_(tensors[f"weight.{name}"])
-        fields = {key.split(".", 1)[0] for key in tensors if key.split(".", 1)[1] == name} - {"weight"}
-        optimizer.state[p] = {
-            field: tensors[f"{field}.{name}"].to(p.device if field != "step" else "cpu") for field in fields
-        }
-    step = int(last.name.split("-")[1])
-    say(f"resuming training at step {step}")
-    return step, json.loads((last / "losses.json").read_text())
+    parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, checkpoint: Path
+) -> list[float]:
+    """Take on a checkpoint's weights and optimiser state; the losses of its steps."""
+    with safe_open(checkpoint / "state.safetensors", "pt") as tensors:
+        for key in tensors.keys():  # noqa: SIM118
+            field, name = key.split(".", 1)
+            p, value = parameters[name], tensors.get_tensor(key)
+            if field == "weight":
+                p.data.copy_(sharded.spread_as(value, p))
+            else:
+                optimizer.state[p][field] = value if field == "step" else sharded.spread_as(value, p)
+    say(f"resuming training at step {_step(checkpoint)}")
+    losses: list[float] = json.loads((checkpoint / "losses.json").read_text())
+    return losses

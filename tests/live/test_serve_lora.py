@@ -21,9 +21,9 @@ from fspo_bench.packs import builtin_root
 from fspo_bench.serving import Served
 from fspo_bench.store import Store
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(1800)]
 TASK = load_task(builtin_root() / "tasks" / "roleplay")
-TOKENS = 32
+TOKENS = 24
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def answering(served: Served, port: int, log: Path) -> Iterator[str]:
             [Path(os.environ["VLLM_VENV"]) / "bin" / vllm, *words], stdout=out, stderr=out, env=environment
         )
     try:
-        for _ in range(300):
+        for _ in range(900):
             assert server.poll() is None, log.read_text()[-3000:]
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
@@ -62,9 +62,9 @@ def trained(policy: Policy, encoder: PromptEncoder, store: Store) -> Path:
             encoder.prefix(shots_context(Seen(e.shots, show_rejected=False))),
             tuple(encoder.branch(q.prompt, f"My friend, {q.chosen.split('.')[0]}.") for q in e.queries),
         )
-        for e in TASK.train_episodes(1, 3, 8, 0)
+        for e in TASK.train_episodes(1, 2, 3, 0)
     ]
-    train_stage(policy, Stage("sft", 8, 2e-3), episodes, 6, store)
+    train_stage(policy, Stage("sft", 3, 3e-3), episodes, 4, store)
     return store.folder_path(policy.state)
 
 
@@ -74,7 +74,7 @@ def test_the_server_and_this_process_write_the_same(tmp_path: Path) -> None:
     adapter = trained(policy, encoder, Store(tmp_path / "store"))
     questions = [
         (shots_context(Seen(e.shots, show_rejected=False)), q.prompt)
-        for e in TASK.test_episodes(2, 2, 3, 0)
+        for e in TASK.test_episodes(1, 2, 2, 0)
         for q in e.queries
     ] + [(Context(), "How should I spend a free Sunday?")]
 

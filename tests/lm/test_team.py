@@ -17,7 +17,8 @@ from fspo_bench.store import Store
 from tests.lm.together import train
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-RANKS = (0, 4)
+HOW = {"0": 0, "4": 4, "fsdp0": 0}
+"""How two processes train, and the LoRA rank of it."""
 
 
 def in_two(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -52,21 +53,22 @@ def killed(sft: Path, folder: Path, into: Path) -> Path:
 
 
 def test_two_processes_train_as_one_and_go_on_for_each_other(tiny_model: Path, tmp_path: Path) -> None:
-    model, jobs, alone = str(tiny_model), [], {}
-    for rank in RANKS:
-        alone[rank] = train(model, rank, tmp_path / f"one-{rank}")
-        begun = killed(alone[rank][0], tmp_path / f"one-{rank}", tmp_path / f"begun-by-one-{rank}")
-        jobs += [f"{rank}:{tmp_path / f'two-{rank}'}", f"{rank}:{begun}"]
+    model, jobs = str(tiny_model), []
+    alone = {rank: train(model, rank, tmp_path / f"one-{rank}") for rank in (0, 4)}
+    for how, rank in HOW.items():
+        killed(alone[rank][0], tmp_path / f"one-{rank}", tmp_path / f"begun-by-one-{how}")
+        jobs += [f"{how}:{tmp_path / f'two-{how}'}", f"{how}:{tmp_path / f'begun-by-one-{how}'}"]
     done = in_two("-m", "tests.lm.together", model, *jobs)
     assert (done.returncode, done.stdout) == (0, "led 2\n"), done.stderr
-    assert done.stderr.count("resuming training at step 2") == len(RANKS)
-    for rank, (sft, ipo) in alone.items():
-        two, begun_by_one = (Store(Path(job[2:]) / "store") for job in jobs if job.startswith(f"{rank}:"))
+    assert done.stderr.count("resuming training at step 2") == len(HOW)
+    for how, rank in HOW.items():
+        sft, ipo = alone[rank]
+        two = Store(tmp_path / f"two-{how}" / "store")
         assert len(losses(sft)) == len(losses(ipo)) == 4
         assert_same(sft, two.folder_path(sft.name))
         assert_same(ipo, two.folder_path(ipo.name))
-        assert_same(ipo, begun_by_one.folder_path(ipo.name))
-        begun_by_two = killed(sft, tmp_path / f"two-{rank}", tmp_path / f"begun-by-two-{rank}")
+        assert_same(ipo, Store(tmp_path / f"begun-by-one-{how}" / "store").folder_path(ipo.name))
+        begun_by_two = killed(sft, tmp_path / f"two-{how}", tmp_path / f"begun-by-two-{how}")
         assert_same(ipo, train(model, rank, begun_by_two)[1])
 
 

@@ -1,8 +1,9 @@
 """What test_team starts as two processes: for each job, trains `STAGES`, each from the one before.
 
-python -m torch.distributed.run --standalone --nproc-per-node 2 -m tests.lm.together MODEL RANK:FOLDER...
+torchrun --standalone --nproc-per-node 2 -m tests.lm.together MODEL [fsdp]RANK:FOLDER...
 """
 
+import os
 import random
 import shutil
 import sys
@@ -37,10 +38,10 @@ def episodes() -> list[Encoded]:
 def train(model: str, lora_rank: int, folder: Path) -> list[Path]:
     """The finished stages' folders, in the store FOLDER/store; FOLDER/kept keeps what a kill would leave."""
     policy, store = Policy.open(model, lora_rank, "float32", seed=0), Store(folder / "store")
-    original = train_module._checkpoint
+    original, every = train_module._checkpoint, train_module.CHECKPOINT_EVERY
     train_module.CHECKPOINT_EVERY = 2
     train_module._checkpoint = _then(
-        original, lambda *args: shutil.copytree(args[3], folder / "kept" / args[3].name)
+        original, lambda *args: shutil.copytree(args[2], folder / "kept" / args[2].name)
     )
     folders = []
     try:
@@ -48,7 +49,7 @@ def train(model: str, lora_rank: int, folder: Path) -> list[Path]:
             train_stage(policy, stage, episodes(), 4, store)
             folders.append(store.folder_path(policy.state))
     finally:
-        train_module._checkpoint = original
+        train_module._checkpoint, train_module.CHECKPOINT_EVERY = original, every
     return folders
 
 
@@ -60,12 +61,20 @@ def _then(first: Callable[..., None], second: Callable[..., object]) -> Callable
     return both
 
 
+def as_launched(fsdp: bool) -> None:
+    """In every process: what the launcher said, and checkpoints at the same steps."""
+    os.environ["ACCELERATE_USE_FSDP"] = str(fsdp)
+    train_module.CHECKPOINT_EVERY = 2
+
+
 if __name__ == "__main__":
     model, *jobs = sys.argv[1:]
     with team.joined() as leads:
         if not leads:
             sys.exit(team.follow())
         for job in jobs:
-            lora_rank, _, folder = job.partition(":")
+            lora_rank, _, folder = job.removeprefix("fsdp").partition(":")
+            team.call(as_launched, job.startswith("fsdp"))
+            as_launched(job.startswith("fsdp"))
             train(model, int(lora_rank), Path(folder))
         print(f"led {team.size()}")
