@@ -12,7 +12,7 @@ from typing import Any
 
 from fspo_bench import __version__
 from fspo_bench.errors import Stopped, UserError
-from fspo_bench.verbs import packs, results, running
+from fspo_bench.verbs import exporting, packs, results, running
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _run_verbs(subparsers, everywhere)
     _result_verbs(subparsers, everywhere)
     _pack_verbs(subparsers, everywhere)
+    _other_tools_verbs(subparsers, everywhere)
     return parser
 
 
@@ -215,6 +216,18 @@ def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     verb.add_argument("--model", help="also measure prompts in tokens of this model")
     _data_flags(verb)
     verb.set_defaults(run=packs.validate)
+
+
+def _other_tools_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
+    """Verbs that hand tasks and policies to other tools."""
+    verb = subparsers.add_parser("export-tasks", parents=[everywhere], help="tasks in other tools' files")
+    verb.add_argument("out", type=Path, metavar="DIR", help="where the files go")
+    verb.add_argument("--to", required=True, choices=["lm-eval"])
+    verb.add_argument("--task", "--tasks", default="all", metavar="T[,T...]", help="names, folders, or all")
+    verb.add_argument("--preset", default="cpu", help="whose test users and pairs (default: cpu)")
+    verb.add_argument("--shots", type=_positive, metavar="N", help="of a user (default: the preset's)")
+    _data_flags(verb)
+    verb.set_defaults(run=exporting.export_tasks)
 
 
 def _data_flags(verb: argparse.ArgumentParser) -> None:

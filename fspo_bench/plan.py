@@ -55,9 +55,7 @@ def plan(wanted: Wanted, packs: Sequence[Pack], command: str) -> list[Request]:
         )
     every = find_methods(packs)
     methods = _named(wanted.methods, every, "method")
-    folders = [f.path for f in _named(wanted.tasks, find_tasks(packs), "task")]
-    if ALL in wanted.tasks and not wanted.data_dir:
-        folders = [f for f in folders if source_of(f) == "bundled"]  # without data nothing runs
+    folders = [found.path for found in named_tasks(wanted.tasks, packs, wanted.data_dir)]
     of_tasks = {n for f in folders for n in option_names(f, source, wanted.data_dir)}
     opened = open_methods(methods, budget, wanted.settings, of_tasks, every)
     tasks = [open_task(f, source, wanted.data_dir, wanted.settings) for f in folders]
@@ -71,6 +69,12 @@ def plan(wanted: Wanted, packs: Sequence[Pack], command: str) -> list[Request]:
         for seed in wanted.seeds
         for method, its_preset in opened
     ]  # fmt: skip
+
+
+def named_tasks(names: Sequence[str], packs: Sequence[Pack], data_dir: Path | None) -> list[Found]:
+    """Tasks by name or folder; "all" are those that have data."""
+    found = _named(names, find_tasks(packs), "task")
+    return found if data_dir or ALL not in names else [f for f in found if source_of(f.path) == "bundled"]
 
 
 def _named(names: Sequence[str], among: Sequence[Found], what: str) -> list[Found]:

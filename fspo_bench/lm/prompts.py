@@ -66,6 +66,27 @@ def description_context(description: str) -> Context:
     return Context(system=f"Answer the way this user would prefer. About the user: {description}")
 
 
+def _system(instruction: str, context: Context) -> str:
+    return " ".join(part for part in (instruction, context.system) if part)
+
+
+def chat_messages(instruction: str, context: Context, question: str) -> list[dict[str, str]]:
+    """The chat that ends with the question, for a model with a chat template."""
+    system = _system(instruction, context)
+    messages = [{"role": "system", "content": system}] if system else []
+    for earlier, answer in context.turns:
+        messages += [{"role": "user", "content": earlier}, {"role": "assistant", "content": answer}]
+    return [*messages, {"role": "user", "content": context.opening + question}]
+
+
+def plain_text(instruction: str, context: Context, question: str) -> str:
+    """The same up to where the answer begins, for a model without one."""
+    system = _system(instruction, context)
+    text = f"{system}\n\n" if system else ""
+    text += "".join(f"## Question\n{q}{_HEADING}{a}\n\n" for q, a in context.turns)
+    return text + (context.opening or "## Question\n") + question + _HEADING
+
+
 class PromptEncoder:
     """Turns contexts, questions and answers into token ids for one model and task."""
 
@@ -79,17 +100,12 @@ class PromptEncoder:
 
     def _render(self, context: Context) -> tuple[str, str]:
         """The text before and after the question."""
-        system = " ".join(part for part in (self._instruction, context.system) if part)
-        if not self._chat:
-            before = (self.tokenizer.bos_token or "") + (f"{system}\n\n" if system else "")
-            before += "".join(f"## Question\n{q}{_HEADING}{a}\n\n" for q, a in context.turns)
-            return before + (context.opening or "## Question\n"), _HEADING
-        messages = [{"role": "system", "content": system}] if system else []
-        for question, answer in context.turns:
-            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        messages.append({"role": "user", "content": context.opening + _SPLIT})
-        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        before, after = str(rendered).split(_SPLIT)
+        if self._chat:
+            messages = chat_messages(self._instruction, context, _SPLIT)
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        else:
+            text = (self.tokenizer.bos_token or "") + plain_text(self._instruction, context, _SPLIT)
+        before, after = str(text).split(_SPLIT)
         return before, after
 
     def _ids(self, text: str) -> tuple[int, ...]:
