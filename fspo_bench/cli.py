@@ -90,6 +90,7 @@ def _run_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     )
     _judge_flags(verb)
     _dry_run_flag(verb)
+    _executor_flags(verb)
     verb.set_defaults(run=running.run)
 
     verb = subparsers.add_parser(
@@ -113,6 +114,7 @@ def _run_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     _data_flags(verb)
     _judge_flags(verb)
     _dry_run_flag(verb)
+    _executor_flags(verb)
     verb.set_defaults(run=running.reproduce)
 
 
@@ -260,6 +262,24 @@ def _dry_run_flag(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--dry-run", action="store_true", help="print what there is to do, its time and price; do nothing"
     )
+
+
+def _executor_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--executor", choices=["local", "ray", "print"], default="local",
+        help="one run after the other here, many by Ray, or only print a command for each (default: local)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--resources", type=_resources, default={}, metavar="NAME=N[,NAME=N...]",
+        help="of each run by Ray: num_cpus=1 (default), num_gpus=1, or any that the cluster names",
+    )  # fmt: skip
+
+
+def _resources(text: str) -> dict[str, float]:
+    try:
+        return {name: float(number) for name, number in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=NUMBER, as num_gpus=1") from None
 
 
 def _seeds(text: str) -> list[int]:

@@ -13,7 +13,7 @@ from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 
 
-class PreferenceRanking(ConfigurableTask):
+class PreferenceRanking(ConfigurableTask):  # type: ignore[misc]  # lm-eval is untyped here
     """Pairs of answers to a user's questions, read from the file beside this one."""
 
     def __init__(self, config: dict[str, Any]) -> None:
