@@ -231,6 +231,21 @@ def _other_tools_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -
     _data_flags(verb)
     verb.set_defaults(run=exporting.export_tasks)
 
+    verb = subparsers.add_parser(
+        "tax", parents=[everywhere], help="what training cost in general ability, by lm-eval"
+    )
+    verb.add_argument("name", metavar="RUN", help="a folder or an id")
+    verb.add_argument(
+        "--tasks", required=True, metavar="T[,T...]", help="of lm-eval: hellaswag, arc_easy, ..."
+    )
+    verb.add_argument("--tasks-from", type=Path, metavar="DIR", help="further task files in lm-eval's form")
+    verb.add_argument("--limit", type=_positive, metavar="N", help="only N documents of each task")
+    verb.add_argument(
+        "--apply-chat-template", "--apply_chat_template", action="store_true", help="ask as in a chat"
+    )
+    verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
+    verb.set_defaults(run=exporting.tax)
+
 
 def _data_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
