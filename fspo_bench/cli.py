@@ -12,7 +12,7 @@ from typing import Any
 
 from fspo_bench import __version__, team
 from fspo_bench.errors import Stopped, UserError
-from fspo_bench.verbs import packs, results, running, serving
+from fspo_bench.verbs import exporting, packs, results, running, serving
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _run_verbs(subparsers, everywhere)
     _result_verbs(subparsers, everywhere)
     _pack_verbs(subparsers, everywhere)
+    _other_tools_verbs(subparsers, everywhere)
     return parser
 
 
@@ -93,6 +94,7 @@ def _run_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     )
     _judge_flags(verb)
     _dry_run_flag(verb)
+    _executor_flags(verb)
     verb.set_defaults(run=running.run)
 
     verb = subparsers.add_parser(
@@ -119,6 +121,7 @@ def _run_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     _data_flags(verb)
     _judge_flags(verb)
     _dry_run_flag(verb)
+    _executor_flags(verb)
     verb.set_defaults(run=running.reproduce)
 
 
@@ -231,6 +234,33 @@ def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     verb.set_defaults(run=packs.validate)
 
 
+def _other_tools_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
+    """Verbs that hand tasks and policies to other tools."""
+    verb = subparsers.add_parser("export-tasks", parents=[everywhere], help="tasks in other tools' files")
+    verb.add_argument("out", type=Path, metavar="DIR", help="where the files go")
+    verb.add_argument("--to", required=True, choices=["lm-eval"])
+    verb.add_argument("--task", "--tasks", default="all", metavar="T[,T...]", help="names, folders, or all")
+    verb.add_argument("--preset", default="cpu", help="whose test users and pairs (default: cpu)")
+    verb.add_argument("--shots", type=_positive, metavar="N", help="of a user (default: the preset's)")
+    _data_flags(verb)
+    verb.set_defaults(run=exporting.export_tasks)
+
+    verb = subparsers.add_parser(
+        "tax", parents=[everywhere], help="what training cost in general ability, by lm-eval"
+    )
+    verb.add_argument("name", metavar="RUN", help="a folder or an id")
+    verb.add_argument(
+        "--tasks", required=True, metavar="T[,T...]", help="of lm-eval: hellaswag, arc_easy, ..."
+    )
+    verb.add_argument("--tasks-from", type=Path, metavar="DIR", help="further task files in lm-eval's form")
+    verb.add_argument("--limit", type=_positive, metavar="N", help="only N documents of each task")
+    verb.add_argument(
+        "--apply-chat-template", "--apply_chat_template", action="store_true", help="ask as in a chat"
+    )
+    verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
+    verb.set_defaults(run=exporting.tax)
+
+
 def _data_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--source", choices=["bundled", "micro", "hub"],
@@ -261,6 +291,24 @@ def _dry_run_flag(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--dry-run", action="store_true", help="print what there is to do, its time and price; do nothing"
     )
+
+
+def _executor_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--executor", choices=["local", "ray", "print"], default="local",
+        help="one run after the other here, many by Ray, or only print a command for each (default: local)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--resources", type=_resources, default={}, metavar="NAME=N[,NAME=N...]",
+        help="of each run by Ray: num_cpus=1 (default), num_gpus=1, or any that the cluster names",
+    )  # fmt: skip
+
+
+def _resources(text: str) -> dict[str, float]:
+    try:
+        return {name: float(number) for name, number in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=NUMBER, as num_gpus=1") from None
 
 
 def _seeds(text: str) -> list[int]:

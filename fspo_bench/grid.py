@@ -91,17 +91,29 @@ def run_all(requests: Sequence[Request], store: Store) -> list[Record]:
         try:
             records.append(run(cell.request, store))
         except Exception as error:  # a method of a pack may raise anything
-            why = str(error) if isinstance(error, UserError | Stopped) else f"{type(error).__name__}: {error}"
-            say(f"{cell.name}: {why}")
-            failed.append(f"{cell.name} ({why})")
+            say(f"{cell.name}: {reason(error)}")
+            failed.append(f"{cell.name} ({reason(error)})")
         worked += not cell.done
-    if failed and not records:
+    complain(failed, len(cells))
+    return records
+
+
+def complain(failed: Sequence[str], runs: int) -> None:
+    """Say at the end which of several runs failed.
+
+    Raises:
+        UserError: all of them.
+        Stopped: some of them.
+    """
+    if len(failed) == runs:
         raise UserError(f"no run could be made: {failed[0]}")
     if failed:
-        raise Stopped(
-            f"{len(failed)} of {len(cells)} runs failed, the others are finished: {'; '.join(failed)}"
-        )
-    return records
+        raise Stopped(f"{len(failed)} of {runs} runs failed, the others are finished: {'; '.join(failed)}")
+
+
+def reason(error: BaseException) -> str:
+    """Why a run failed."""
+    return str(error) if isinstance(error, UserError | Stopped) else f"{type(error).__name__}: {error}"
 
 
 def _eta(left: Sequence[Planned], worked: int, spent: float) -> str:

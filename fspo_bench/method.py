@@ -139,8 +139,7 @@ def open_methods(
         for f, module in zip(found, modules, strict=True)
         if hasattr(module, "CONTROL")
     }
-    every = [*modules, *(module for _, module in parents.values())]
-    of_methods = {name for module in every for name in names_of(module.Config)}
+    of_methods = {name for f in found for name in own_settings(f, settings, among)}
     known = of_methods | (names_of(preset) - {"name", "source"}) | set(elsewhere)
     for key in settings:
         if key not in known:
@@ -154,6 +153,14 @@ def open_methods(
         else:
             opened.append(_open(f, module, preset, settings))
     return opened
+
+
+def own_settings(found: Found, settings: Mapping[str, Any], among: Sequence[Found]) -> set[str]:
+    """The settings that a method's Config has; for a control also those of the method that it is of."""
+    modules = [load_method(found)]
+    if hasattr(modules[0], "CONTROL"):
+        modules.append(_parent(found, modules[0], settings, among)[1])
+    return {name for module in modules for name in names_of(module.Config)}
 
 
 def _parent(

@@ -2,7 +2,7 @@
 
 Small values are JSON files, trained weights and converted models are folders. Writes go to a
 temporary name and are renamed into place, so a killed process never leaves half a value.
-Nothing is locked and nothing is indexed: `rm -r` clears, `tar` shares.
+Nothing is indexed: `rm -r` clears, `tar` shares. Only folders that grow in place are locked (`alone`).
 """
 
 import hashlib
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from fspo_bench.progress import say
 
 
 def home() -> Path:
@@ -90,6 +92,24 @@ class Store:
     def partial_path(self, key: str) -> Path:
         """Where an unfinished folder keeps what a resumed process can use."""
         return self.root / "partial" / key
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Among processes that share this store, one at a time; the lock of a killed one is free."""
+        from filelock import FileLock, Timeout
+
+        file = self.root / "locks" / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say("waiting for another process that makes the same")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def finish_folder(self, key: str) -> Path:
         """Move the partial folder into place."""

@@ -170,3 +170,19 @@ def test_finishing_a_folder_that_another_process_finished_keeps_the_first(tmp_pa
         store.finish_folder("k")
     assert (store.folder_path("k") / "w").read_text() == "first"
     assert not store.partial_path("k").exists()
+
+
+def test_a_key_is_made_by_one_process_at_a_time(tmp_path: Path) -> None:
+    """The second waits for the first, and the lock of a killed one holds nobody up."""
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom fspo_bench.store import Store\n"
+        "with Store(Path(sys.argv[1])).alone('k'):\n    print('in', flush=True)\n    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout and first.stdout.readline() == "in\n"
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as second:
+            assert second.stderr and second.stderr.readline().startswith("waiting for another process")
+            first.kill()
+            assert second.stdout and second.stdout.readline() == "in\n"
+            second.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from fspo_bench.data.tasks import Task
 from fspo_bench.errors import UserError
@@ -22,6 +22,7 @@ from fspo_bench.presets import Preset
 from fspo_bench.run import Request, located
 from fspo_bench.store import Store
 
+T = TypeVar("T")
 Cell = tuple[str, str]  # row, task
 
 
@@ -37,12 +38,8 @@ class Reproduced:
     seeds: int
 
 
-def requests_of(
-    table: PaperTable, wanted: Wanted, packs: Sequence[Pack], command: str
-) -> dict[Cell, list[Request]]:
-    """The runs behind each row, one a seed; a setting that was given goes before the row's own.
-
-    A row of answers whose likeness is measured needs no run; its request says of which task and model.
+def wanted_of(table: PaperTable, wanted: Wanted) -> dict[Cell, Wanted]:
+    """What to ask for behind each row, on each task; a setting that was given goes before the row's own.
 
     Raises:
         UserError: a table that no run can make.
@@ -52,19 +49,29 @@ def requests_of(
     if not (tasks and rows):
         raise UserError(f"table '{table.title}' has no rows that a run makes")
     return {
-        (row.id, task): plan(
-            replace(wanted, methods=[row.method or "base"], tasks=[task],
-                    settings={**row.set, **wanted.settings}),
-            packs, command,
-        )
+        (row.id, task): replace(wanted, methods=[row.method or "base"], tasks=[task],
+                                settings={**row.set, **wanted.settings})
         for task in tasks
         for row in rows
     }  # fmt: skip
 
 
-def to_run(table: PaperTable, cells: Mapping[Cell, Sequence[Request]]) -> list[Request]:
-    """Those of the requests that are runs."""
-    return [r for (row, _), those in cells.items() if table.row(row).method for r in those]
+def requests_of(
+    table: PaperTable, wanted: Wanted, packs: Sequence[Pack], command: str
+) -> dict[Cell, list[Request]]:
+    """The runs behind each row, one a seed.
+
+    A row of answers whose likeness is measured needs no run; its request says of which task and model.
+
+    Raises:
+        UserError: a table that no run can make.
+    """
+    return {cell: plan(w, packs, command) for cell, w in wanted_of(table, wanted).items()}
+
+
+def that_run(table: PaperTable, cells: Mapping[Cell, T]) -> list[T]:
+    """What belongs to rows of which there are runs."""
+    return [those for (row, _), those in cells.items() if table.row(row).method]
 
 
 def reproduced(table: PaperTable, cells: Mapping[Cell, Sequence[Request]], store: Store) -> Reproduced:

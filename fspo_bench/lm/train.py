@@ -104,6 +104,13 @@ def train_stage(policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk
             [asdict(e) for e in episodes],
         ]
     )
+    with store.alone(key):
+        _train_stage(policy, stage, episodes, chunk, store, key)
+
+
+def _train_stage(
+    policy: Policy, stage: Stage, episodes: Sequence[Encoded], chunk: int, store: Store, key: str
+) -> None:
     if store.has_folder(key):
         say(f"train {stage.loss}: {len(episodes)} contexts, in store")
         policy.restore(key, store.folder_path(key))
