@@ -41,7 +41,7 @@ class Reply:
 
 
 class Personal(Protocol):
-    """A fitted method."""
+    """A fitted method; where a trained policy answers, its `state` is what the record names as weights."""
 
     def answer(self, asked: Sequence[tuple[Seen, str]]) -> list[Reply]:
         """A reply to each prompt, for the user that is seen with it."""

@@ -25,7 +25,7 @@ from fspo_bench.judge.llm import LlmJudge
 from fspo_bench.judge.offline import open_offline
 from fspo_bench.judge.opening import Chosen, can_judge, card_of, forecast_of, key_of_judge, open_judge
 from fspo_bench.judge.verdicts import Comparison
-from fspo_bench.lab import Lab
+from fspo_bench.lab import Lab, Personal
 from fspo_bench.lm.embed import sentence_embeddings
 from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.prompts import PromptEncoder
@@ -121,7 +121,7 @@ def run(request: Request, store: Store) -> Record:
     lab.measured |= _note_similarity(task, answered, store)
     metrics = measure(task, answered, ranked, card.errors if card else None)
     of_judge = judge_record(judge, card) if judge and card else None
-    record = _record(request, spec, folder.name, metrics, of_judge, clock, lab)
+    record = _record(request, spec, folder.name, metrics, of_judge, clock, lab, _weights(fitted, store))
     write_run(folder, answered, record)
     return record
 
@@ -208,6 +208,12 @@ def _spec(request: Request, policy: Policy, judge: str | None) -> dict[str, Any]
     }
 
 
+def _weights(fitted: Personal, store: Store) -> dict[str, str]:
+    """Where the store keeps the states that a fitted method answers with; untouched ones are nowhere."""
+    states = {"policy": getattr(fitted, "state", ""), "describer": getattr(fitted, "describer", "")}
+    return {part: state for part, state in states.items() if state and store.has_folder(state)}
+
+
 def _folder_key(folder: Path) -> str:
     from fspo_bench.lm.policy import weights_fingerprint
 
@@ -225,7 +231,7 @@ def _claim(folder: Path, spec: dict[str, Any]) -> None:
 
 def _record(
     request: Request, spec: dict[str, Any], run_id: str, metrics: Metrics, judge: JudgeRecord | None,
-    clock: _Clock, lab: Lab,
+    clock: _Clock, lab: Lab, weights: dict[str, str],
 ) -> Record:  # fmt: skip
     told = notes(request.task, metrics, judge)
     if request.limit:
@@ -236,7 +242,7 @@ def _record(
         seed=request.seed, complete=request.limit is None, judge=judge, metrics=metrics,
         seconds=round(sum(clock.spent.values()), 1), id=run_id, notes=told,
         parameters=lab.parameters, tokens=lab.tokens,
-        measured={k: round(v, 4) for k, v in lab.measured.items()},
+        measured={k: round(v, 4) for k, v in lab.measured.items()}, weights=weights,
         stages=clock.spent, spec=spec, environment=_environment(), command=request.command,
     )  # fmt: skip
 

@@ -14,8 +14,10 @@ from fspo_bench.errors import UserError
 from fspo_bench.evaluate.results import Record, read_record
 from fspo_bench.lm.prompts import Context
 from fspo_bench.packs import builtin_root, find_methods, packs
+from fspo_bench.store import Store
 
 METHODS = [found.name for found in find_methods(packs())]
+POLICIES = ("fspo", "pref_ft", "ipo", "dpo", "sft", "ric", "vpl_policy", "wrong_user", "shuffled_labels")
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,9 @@ def test_every_method_runs(run: Callable[..., Record], method: str) -> None:
     assert record.metrics.preference_accuracy.n > 0
     blind = method in ("base", "sft", "ipo", "dpo", "verbose", "concise")
     assert (record.metrics.personal_gain is None) == blind
+    parts = {"fspo_rat": {"policy", "describer"}, "popi": {"policy", "describer"}}
+    assert set(record.weights) == parts.get(method, {"policy"} if method in POLICIES else set())
+    assert all(Store().has_folder(key) for key in record.weights.values())
 
 
 def test_base_against_itself_is_fifty(run: Callable[..., Record]) -> None:

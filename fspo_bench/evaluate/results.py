@@ -138,6 +138,8 @@ class Record(_Part):
     """Run in training, each pass of the policy counted."""
     measured: dict[str, float] = {}
     """What the method found out about itself (see its file)."""
+    weights: dict[str, str] = {}
+    """Keys of the store's folders with what was trained: `policy`, and `describer` where one writes first."""
     format: str = FORMAT
     id: str
     notes: list[str]
