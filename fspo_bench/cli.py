@@ -12,7 +12,7 @@ from typing import Any
 
 from fspo_bench import __version__
 from fspo_bench.errors import Stopped, UserError
-from fspo_bench.verbs import hub, packs, results, running
+from fspo_bench.verbs import exporting, hub, packs, results, running
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _run_verbs(subparsers, everywhere)
     _result_verbs(subparsers, everywhere)
-    _hub_verbs(subparsers, everywhere)
+    _other_tools_verbs(subparsers, everywhere)
     _pack_verbs(subparsers, everywhere)
     return parser
 
@@ -175,8 +175,8 @@ def _result_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> Non
     verb.set_defaults(run=results.compare)
 
 
-def _hub_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
-    """Verbs that write for the Hugging Face Hub and other harnesses."""
+def _other_tools_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
+    """Verbs that hand runs and tasks to the Hub and to other tools."""
     verb = subparsers.add_parser("push", parents=[everywhere], help="a trained run for the Hugging Face Hub")
     verb.add_argument("name", metavar="RUN", help="a folder or an id")
     verb.add_argument("--to", metavar="OWNER/NAME", help="also upload it there (new ones are private)")
@@ -187,14 +187,13 @@ def _hub_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     verb.set_defaults(run=hub.push)
 
     verb = subparsers.add_parser("export-tasks", parents=[everywhere], help="tasks in other tools' files")
+    verb.add_argument("out", type=Path, metavar="DIR", help="where the files go")
     verb.add_argument("--to", required=True, choices=["datasets"])
-    verb.add_argument("out", type=Path, metavar="DIR", help="a folder that is not there yet")
-    verb.add_argument(
-        "--task", "--tasks", metavar="T[,T...]", help="names or folders (default: all with data)"
-    )
-    verb.add_argument("--shots", type=_positive, default=4, metavar="N", help="of an episode (default: 4)")
+    verb.add_argument("--task", "--tasks", default="all", metavar="T[,T...]", help="names, folders, or all")
+    verb.add_argument("--preset", default="cpu", help="whose test users and pairs (default: cpu)")
+    verb.add_argument("--shots", type=_positive, metavar="N", help="of a user (default: the preset's)")
     _data_flags(verb)
-    verb.set_defaults(run=hub.export_tasks)
+    verb.set_defaults(run=exporting.export_tasks)
 
 
 def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fspo_bench.data.tasks import Task
+from fspo_bench.presets import Preset
 
 HUB_LICENSES = ("apache-2.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc0-1.0", "mit")
 NAME = "fspo-bench-tasks"
 
 
-def dataset_card(tasks: Sequence[Task], sizes: Mapping[str, Mapping[str, int]], shots: int) -> str:
+def dataset_card(tasks: Sequence[Task], sizes: Mapping[str, Mapping[str, int]], budget: Preset) -> str:
     """README.md of a folder of parquet files, `CONFIGURATION/SPLIT.parquet`.
 
     Args:
         tasks: what is in it.
         sizes: rows by configuration and split.
-        shots: of an episode.
+        budget: whose test episodes they are.
     """
     template = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
     splits = list(dict.fromkeys(split for of in sizes.values() for split in of))
@@ -26,7 +27,8 @@ def dataset_card(tasks: Sequence[Task], sizes: Mapping[str, Mapping[str, int]], 
         for name, of in sizes.items()
     ]
     return template.format(
-        metadata=_metadata(tasks, sizes), name=NAME, first=tasks[0].name, shots=shots,
+        metadata=_metadata(tasks, sizes), name=NAME, first=tasks[0].name, shots=budget.shots,
+        preset=budget.name,
         splits=" | ".join(splits), rule="---|" * len(splits), rows="\n".join(rows),
         tasks="\n\n".join(map(_task, tasks)),
     )  # fmt: skip

@@ -8,7 +8,7 @@ For a task there are these configurations, each a parquet file a split:
     TASK_questions  prompts; likewise
     TASK_answers    written answers with their loadings, where labels follow from them: with the traits they
                     give every label, of which `TASK` holds a draw
-    TASK_episodes   the harness's own test episodes: a user's shots and held-out pairs
+    TASK_episodes   the test episodes of a budget: a user's shots and held-out pairs
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from fspo_bench.data.hub import EXTRA
 from fspo_bench.data.tasks import EVALUATION_SEED, Preference, Split, Task, User
 from fspo_bench.errors import UserError
 from fspo_bench.export.dataset_card import dataset_card
+from fspo_bench.presets import Preset
 from fspo_bench.progress import track
 from fspo_bench.store import building, digest
 
 Rows = list[dict[str, Any]]
-QUERIES = 12  # held-out pairs of an episode, at most
-FEW_USERS = 24  # episodes of a task whose few users come round again
 
 
-def export_datasets(tasks: Sequence[Task], shots: int, out: Path) -> Path:
-    """Write every task's configurations and one card for all of them.
+def export_datasets(tasks: Sequence[Task], budget: Preset, out: Path) -> Path:
+    """Write every task's configurations, with the test episodes of a budget, and one card for all of them.
 
     Raises:
         UserError: `out` is there already, or pyarrow is missing.
@@ -46,10 +45,10 @@ def export_datasets(tasks: Sequence[Task], shots: int, out: Path) -> Path:
     sizes: dict[str, dict[str, int]] = {}
     with building(out) as scratch:
         for task in track(tasks, "tasks"):
-            for name, splits in configurations(task, shots).items():
+            for name, splits in configurations(task, budget).items():
                 _write(scratch / name, splits)
                 sizes[name] = {split: len(rows) for split, rows in splits.items()}
-        scratch.joinpath("README.md").write_text(dataset_card(tasks, sizes, shots), encoding="utf-8")
+        scratch.joinpath("README.md").write_text(dataset_card(tasks, sizes, budget), encoding="utf-8")
     return out
 
 
@@ -65,13 +64,13 @@ def _write(folder: Path, splits: Mapping[str, Rows]) -> None:
         parquet.write_table(table, folder / f"{split}.parquet", compression="zstd")
 
 
-def configurations(task: Task, shots: int) -> dict[str, dict[str, Rows]]:
+def configurations(task: Task, budget: Preset) -> dict[str, dict[str, Rows]]:
     """By configuration and split, the rows."""
     found = {
         task.name: _preferences(task),
         f"{task.name}_users": _by_split((u.split, u.model_dump()) for u in task.users.values()),
         f"{task.name}_questions": _by_split((q.split, q.model_dump()) for q in task.questions.values()),
-        f"{task.name}_episodes": {"test": _episodes(task, shots)},
+        f"{task.name}_episodes": {"test": _episodes(task, budget)},
     }
     if task.structured:
         found[f"{task.name}_answers"] = _by_split(
@@ -112,10 +111,10 @@ def _pair(preference: Preference) -> dict[str, str]:
     return {"question_id": p.question_id, "prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected}
 
 
-def _episodes(task: Task, shots: int) -> Rows:
-    n = max(FEW_USERS, len(task.users_of("test")))
+def _episodes(task: Task, budget: Preset) -> Rows:
+    drawn = task.test_episodes(budget.shots, budget.test_pairs, budget.test_users, EVALUATION_SEED)
     return [
         {"user_id": e.user_id, "round": e.round, "shots": list(map(_pair, e.shots)),
          "queries": list(map(_pair, e.queries))}
-        for e in task.test_episodes(shots, QUERIES, n, EVALUATION_SEED)
+        for e in drawn
     ]  # fmt: skip

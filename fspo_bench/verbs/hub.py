@@ -35,25 +35,3 @@ def push(arguments: argparse.Namespace) -> None:
         print(f"{address}\nprivate until you open it there; its card: {folder / 'README.md'}")
     else:
         print(f"{folder}\nnext: read its README.md, then give the same command with --to OWNER/NAME")
-
-
-def export_tasks(arguments: argparse.Namespace) -> None:
-    """Write tasks as a data set."""
-    from fspo_bench.data.sources import open_task, source_of
-    from fspo_bench.export.datasets import export_datasets
-    from fspo_bench.packs import find_tasks, packs, resolve
-
-    found = find_tasks(packs(arguments.pack))
-    chosen = (
-        [resolve(name, found, "task") for name in arguments.task.split(",")]
-        if arguments.task
-        else [f for f in found if source_of(f.path) == "bundled"]
-    )
-    tasks = [open_task(f.path, arguments.source, arguments.data_dir) for f in chosen]
-    try:
-        folder = export_datasets(tasks, arguments.shots, arguments.out)
-    except OSError as error:
-        raise UserError(f"export-tasks: cannot write '{arguments.out}' ({error.strerror})") from None
-    names = [t.name for t in tasks]
-    print(json.dumps({"folder": str(folder), "tasks": names}) if arguments.json else
-          f'{folder}\nnext: datasets.load_dataset("{folder}", "{names[0]}")')  # fmt: skip

@@ -10,6 +10,7 @@ from fspo_bench.data.task_files import load_task
 from fspo_bench.data.tasks import EVALUATION_SEED
 from fspo_bench.export.datasets import configurations
 from fspo_bench.packs import builtin_root
+from fspo_bench.presets import PRESETS
 from tests.made import rated_task
 
 ALL = [builtin_root() / "tasks" / name for name in ("elix_easy", "elix_hard", "reviews", "roleplay")]
@@ -51,17 +52,18 @@ def test_datasets_loads_every_configuration_of_the_folder(
 @pytest.mark.parametrize("folder", ALL, ids=lambda f: f.name)
 def test_splits_keep_users_and_questions_apart(folder: Path) -> None:
     task = open_task(folder)
-    found = configurations(task, shots=4)
+    found = configurations(task, PRESETS["cpu"])
     rows = found[task.name]
     new = {u.user_id for u in task.users.values() if u.split == "test"}
     assert not new & {r["user_id"] for r in rows["train"]}
     for split, questions in (("train", "train"), ("shots", "train"), ("test", "test")):
         assert {task.questions[r["question_id"]].split for r in rows[split]} == {questions}
         assert len({(r["user_id"], r["question_id"]) for r in rows[split]}) == len(rows[split])
-    episodes = task.test_episodes(4, 12, 24, EVALUATION_SEED)
-    for e, row in zip(episodes, found[f"{task.name}_episodes"]["test"], strict=False):
+    episodes = task.test_episodes(4, 3, 24, EVALUATION_SEED)
+    for e, row in zip(episodes, found[f"{task.name}_episodes"]["test"], strict=True):
         assert row["user_id"] == e.user_id
-        assert [s["chosen"] for s in row["shots"]] == [s.chosen for s in e.shots]
+        for part, pairs in (("shots", e.shots), ("queries", e.queries)):
+            assert [p["chosen"] for p in row[part]] == [p.chosen for p in pairs]
 
 
 def test_what_cannot_be_written_is_one_sentence(
