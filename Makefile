@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-slow test-live test-browser bench compare lint data-cards judge judge-cards \
-	leaderboard reproduce-ci micro clean
+	leaderboard reproduce-ci micro docs clean
 
 demo: .venv/ready
 	$(BIN)/fspo-bench run --method fspo --task roleplay
@@ -46,6 +46,9 @@ reproduce-ci: .venv/ready
 micro: .venv/ready
 	$(BIN)/python models/micro/build.py
 
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
 judge: .venv/ready
 	$(BIN)/python -m fspo_bench.judge.offline tasks/roleplay tasks/elix_easy tasks/elix_hard tasks/reviews
 
@@ -63,4 +66,8 @@ clean:
 
 .venv/browser: .venv/ready
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[browser]'
+	touch $@
+
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	touch $@

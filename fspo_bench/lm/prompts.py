@@ -122,6 +122,11 @@ class PromptEncoder:
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
+    def text(self, context: Context, prompt: str) -> str:
+        """All that the model reads before it answers, as one text."""
+        before, after = self._render(context)
+        return before + prompt + after
+
     def prefix(self, context: Context) -> tuple[int, ...]:
         """The shared context's ids; never none, since a model must read something first."""
         return self._ids(self._render(context)[0]) or (self.end,)

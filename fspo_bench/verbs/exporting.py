@@ -13,7 +13,8 @@ from fspo_bench.errors import UserError
 def export_tasks(arguments: argparse.Namespace) -> None:
     """Write tasks in another tool's files."""
     from fspo_bench.data.sources import open_task
-    from fspo_bench.export.lm_eval import export_tasks
+    from fspo_bench.export.datasets import export_datasets
+    from fspo_bench.export.lm_eval import export_lm_eval
     from fspo_bench.packs import packs
     from fspo_bench.plan import named_tasks
     from fspo_bench.presets import preset
@@ -23,7 +24,8 @@ def export_tasks(arguments: argparse.Namespace) -> None:
     found = named_tasks(arguments.task.split(","), packs(arguments.pack), arguments.data_dir)
     tasks = [open_task(f.path, arguments.source or budget.source or None, arguments.data_dir) for f in found]
     try:
-        files = export_tasks(tasks, budget, arguments.out)
+        export = {"lm-eval": export_lm_eval, "datasets": export_datasets}[arguments.to]
+        files = export(tasks, budget, arguments.out)
     except OSError as error:
         raise UserError(f"export-tasks: cannot write into '{arguments.out}' ({error.strerror})") from None
     print(json.dumps([str(file) for file in files]) if arguments.json else "\n".join(map(str, files)))

@@ -14,7 +14,7 @@ import pytest
 from fspo_bench.cli import main
 from fspo_bench.data.sources import open_task
 from fspo_bench.data.tasks import EVALUATION_SEED, Task
-from fspo_bench.export.lm_eval import export_tasks
+from fspo_bench.export.lm_eval import export_lm_eval
 from fspo_bench.lm.models import model_dir
 from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.prompts import Context, PromptEncoder, Seen, shots_context
@@ -78,7 +78,7 @@ def test_lm_evals_log_likelihoods_are_ours(tmp_path: Path, chat_template: bool, 
     from lm_eval.tasks import TaskManager
 
     task, budget = open_task(REVIEWS, "micro"), replace(SOME, show_rejected=show_rejected)
-    export_tasks([task], budget, tmp_path / "made")
+    export_lm_eval([task], budget, tmp_path / "made")
     shutil.move(tmp_path / "made", tmp_path / "moved")
     manager = TaskManager(include_path=str(tmp_path / "moved"), include_defaults=False)
     found = evaluate(
@@ -97,7 +97,7 @@ def test_lm_evals_log_likelihoods_are_ours(tmp_path: Path, chat_template: bool, 
 
 
 def test_the_right_answer_takes_either_place(tmp_path: Path) -> None:
-    export_tasks([open_task(REVIEWS)], replace(SOME, test_users=24), tmp_path)
+    export_lm_eval([open_task(REVIEWS)], replace(SOME, test_users=24), tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "fspo_reviews_shots.jsonl").read_text().splitlines()]
     assert 0.3 < sum(row["label"] for row in rows) / len(rows) < 0.7
     assert {"Write a short review"} <= {row["messages"][0]["content"][:20] for row in rows}
@@ -129,7 +129,7 @@ def test_smollm2_from_another_folder_by_the_command_line(
 ) -> None:
     """48 pairs of reviews by `lm_eval run`, offline: each is ranked as by our own scoring."""
     task, budget = open_task(REVIEWS), replace(preset("cpu"), test_users=16)
-    export_tasks([task], budget, tmp_path / "made")
+    export_lm_eval([task], budget, tmp_path / "made")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     command = [
