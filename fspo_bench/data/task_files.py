@@ -66,6 +66,11 @@ def preferences_of(task: Task) -> Iterator[PreferenceRow]:
         yield row
 
 
+def count_preferences(task: Task) -> int:
+    """How many rows `preferences_of` gives, if none is wrong."""
+    return sum(1 for _ in _lines(_data_file(task.folder, "preferences")))
+
+
 def read_spec(folder: Path) -> TaskSpec:
     """A folder's `task.yaml`."""
     file = folder / "task.yaml"

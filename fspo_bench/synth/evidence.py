@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fspo_bench.data.sources import open_task, source_of
-from fspo_bench.data.task_files import load_head, preferences_of
+from fspo_bench.data.task_files import count_preferences, load_head, preferences_of
 from fspo_bench.data.tasks import PreferenceRow, Task
 from fspo_bench.errors import UserError
-from fspo_bench.progress import say
+from fspo_bench.progress import track
 from fspo_bench.synth.columns import (
     Labels,
     Preferences,
@@ -34,6 +34,7 @@ from fspo_bench.synth.recorded import (
     RefinementRow,
     ResponseRow,
     stage_rows,
+    stage_size,
 )
 
 USERS = 2000  # whose labels are compared
@@ -41,6 +42,7 @@ QUESTIONS = 400  # whose answers are embedded
 ANSWERS = 8  # of a question; of each way and model, WRITTEN
 WRITTEN = 4
 PROMPTS = 2000  # questions compared with one another
+SPLITS = {"seen": "train and test", "judge": "judge only"}
 TASK, AS_WRITTEN = "in the task", "as written"
 Lots = Mapping[str, Sequence[Sequence[str]]]
 """Texts by question, in lots within which they are compared."""
@@ -84,7 +86,7 @@ def _read_task(found: Evidence, folder: Path, source: str | None, data_dir: Path
     rows: Iterable[PreferenceRow]
     if source_of(folder, source, data_dir) == "bundled":
         task = load_head(folder)
-        rows = () if task.structured else preferences_of(task)
+        rows = () if task.structured else track(preferences_of(task), "preferences", count_preferences(task))
     else:
         task = open_task(folder, source, data_dir)
         rows = task.rows
@@ -97,14 +99,12 @@ def _read_task(found: Evidence, folder: Path, source: str | None, data_dir: Path
     if task.structured:
         found.table = Table.of_traits(task, USERS)
     else:
-        say("reading the preferences")
         found.preferences = read_columns(task, rows, asked, texts)
         found.table = Table.of_preferences(task, found.preferences, USERS)
     found.ways[TASK] = {str(question): [lot] for question, lot in texts.texts().items()}
-    splits = Counter(u.split for u in task.users.values())
-    found.counts |= {f"users, {split}": n for split, n in sorted(splits.items())}
-    splits = Counter(q.split for q in task.questions.values())
-    found.counts |= {f"questions, {split}": n for split, n in sorted(splits.items())}
+    for what, rows_of in (("users", task.users), ("questions", task.questions)):
+        splits = Counter(row.split for row in rows_of.values())
+        found.counts |= {f"{what}, {SPLITS.get(split, split)}": n for split, n in sorted(splits.items())}
     if found.preferences:
         found.counts["preferences"] = len(found.preferences.user)
     else:
@@ -122,7 +122,8 @@ def _read_stages(found: Evidence, stages: Path) -> None:
     found.counts |= {"stage questions, seeds": seeds, "stage questions, expanded": len(questions) - seeds}
     found.counts["stage personas"] = sum(1 for _ in stage_rows(stages, "personas", PersonaRow))
     lengths = _read_responses(found, stages, [q.question_id for q in questions])
-    labels = read_labels(stage_rows(stages, "labels", LabelRow), lengths)
+    askings = track(stage_rows(stages, "labels", LabelRow), "labels", stage_size(stages, "labels"))
+    labels = read_labels(askings, lengths)
     if len(labels.user):
         found.labels = labels
     found.counts["stage labels, askings"] = len(labels.user)

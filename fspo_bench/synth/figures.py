@@ -70,7 +70,8 @@ def similarity(cosines: Mapping[str, Array], embedder: str) -> Plot:
         bins = np.linspace(min(0.0, *(c.min() for c in cosines.values())), 1, 51)
         for n, (name, values) in enumerate(cosines.items()):
             share = np.histogram(values, bins)[0] / len(values)
-            axes.stairs(100 * share, bins, color=COLOURS[n % len(COLOURS)], linewidth=1.4, label=name,
+            axes.stairs(100 * share, bins, color=COLOURS[n % len(COLOURS)], linewidth=1.4,
+                        label=f"{name} ({len(values):,} pairs)",
                         linestyle=("-", "--")[n // len(COLOURS) % 2])  # fmt: skip
             axes.axvline(float(np.median(values)), color=COLOURS[n % len(COLOURS)], linewidth=0.8,
                          linestyle=(0, (4, 3)))  # fmt: skip
@@ -79,9 +80,8 @@ def similarity(cosines: Mapping[str, Array], embedder: str) -> Plot:
         axes.legend(frameon=False)
 
     told = "; ".join(f"{name} {np.median(values):.2f}" for name, values in cosines.items())
-    pairs = ", ".join(f"{name} {len(values):,}" for name, values in cosines.items())
     return Plot("similarity", "How alike answers to one question are", f"Median cosines: {told}.",
-                f"Pairs of answers: {pairs}. Embedder {embedder}.", draw)  # fmt: skip
+                f"Embedder {embedder}.", draw)  # fmt: skip
 
 
 def entropy(by_user: Mapping[str, Array], most: float) -> Plot:
@@ -94,7 +94,7 @@ def entropy(by_user: Mapping[str, Array], most: float) -> Plot:
         axes.axvline(most, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.set_xlabel("mean entropy of a user's labels (nats); dashed: what tosses of a coin would show")
         axes.set_ylabel("users")
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
     told = "; ".join(f"{name} {values.mean():.3f}" for name, values in by_user.items())
     return Plot("entropy", "How firm the labels are", f"Mean over users: {told} nats.",
@@ -103,7 +103,7 @@ def entropy(by_user: Mapping[str, Array], most: float) -> Plot:
 
 def disagreement(users: Sequence[str], rates: Array, groups: Sequence[str], caption: str) -> Plot:
     """The matrix of users, those of a group side by side; white where too few pairs are common."""
-    order = sorted(range(len(users)), key=lambda n: (groups[n], users[n]))
+    order = sorted(range(len(users)), key=lambda n: groups[n])
     ordered = 100 * rates[np.ix_(order, order)]
 
     def draw(axes: Axes) -> None:
@@ -143,11 +143,11 @@ def observer(curve: Mapping[int, Estimate], population: Estimate, what: str) -> 
         axes.set_xticks(list(curve), [str(n) for n in curve])
         axes.minorticks_off()
         axes.set_xlabel("shots: preferences of the user that the observer sees")
-        axes.set_ylabel("labels foretold (%)")
-        axes.legend(frameon=False)
+        axes.set_ylabel("labels predicted (%)")
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
 
     told = ", ".join(f"{shots} shots {e.value:.1f}%" for shots, e in curve.items())
-    alt = f"Labels foretold: without shots {population.value:.1f}%, {told}."
+    alt = f"Labels predicted: without shots {population.value:.1f}%, {told}."
     last = list(curve.values())[-1]
     caption = (
         f"{last.n_users:,} users, {last.n_questions:,} questions, {last.n:,} labels at the most shots; "

@@ -37,6 +37,15 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
     return 100 * float(low), 100 * float(high)
 
 
+def widened(e: Estimate) -> Estimate:
+    """A share of none or all has no spread, and an interval by user that is a point: Wilson's instead, with
+    the users as trials."""
+    if e.value not in (0, 100) or e.low != e.high:
+        return e
+    low, high = wilson(e.value / 100 * e.n_users, e.n_users)
+    return replace(e, low=low, high=high)
+
+
 # --- texts ---
 
 

@@ -90,6 +90,15 @@ def stage_rows(folder: Path, stage: str, kind: type[RowT]) -> Iterator[RowT]:
             yield from parsed(_whole(lines), kind, file)
 
 
+def stage_size(folder: Path, stage: str) -> int:
+    """Lines that a stage has so far."""
+    size = 0
+    for file in stage_files(folder, stage):
+        with file.open("rb") as lines:
+            size += sum(1 for _ in lines)
+    return size
+
+
 def stage_files(folder: Path, stage: str) -> list[Path]:
     """A stage's file, or its shards where they are not merged yet."""
     file = folder / f"{stage}.jsonl"

@@ -27,6 +27,7 @@ from fspo_bench.synth.metrics import (
     outcome_share,
     says_first,
     says_longer,
+    widened,
     wilson,
 )
 
@@ -53,11 +54,9 @@ class Measure:
 
     @classmethod
     def of(cls, what: str, e: Estimate, unit: Unit, **n: int) -> Measure:
-        """With Wilson's interval, the users (or questions) as trials, for a share of none or all of them:
-        without a spread, that by user is a point."""
+        if unit == "%":
+            e = widened(e)
         interval = None if np.isnan(e.low) else (e.low, e.high)
-        if unit == "%" and interval and e.value in (0, 100) and e.low == e.high:
-            interval = wilson(e.value / 100 * e.n_users, e.n_users)
         return cls(what, e.value, unit, interval, n)
 
 
@@ -272,5 +271,6 @@ def _crowd_observer(table: Table) -> Section:
 def _told(says: str, population: Estimate, curve: Mapping[int, Estimate], who: str) -> Section:
     measures = [_by_user("without shots", population, "labels")]
     measures += [_by_user(f"{who}, {n} shot{'s' * (n > 1)}", e, "labels") for n, e in curve.items()]
-    plots = [figures.observer(curve, population, who)] if curve else []
+    wide = {n: widened(e) for n, e in curve.items()}
+    plots = [figures.observer(wide, population, who)] if curve else []
     return Section(TITLE, says, measures, plots=plots)

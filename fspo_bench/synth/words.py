@@ -44,7 +44,7 @@ LENGTH = (
 IDEAL = (
     "The ideal observer of the data card knows every answer's true loadings and the train users' "
     "traits. It sees N shots of a test user on train questions, weighs each train user's traits by how "
-    "well they explain them, and foretells the labels on test questions. It is near the most that any "
+    "well they explain them, and predicts the labels on test questions. It is near the most that any "
     "method can reach. Without shots: the train users' majority on the very pair. The interval is by "
     "user."
 )
