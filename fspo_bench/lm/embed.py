@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -60,6 +61,7 @@ def sentence_embeddings(texts: Sequence[str], store: Store, embedder: str = SENT
     return np.array([known[text] for text in texts], dtype=np.float32)
 
 
+@cache
 def _sentence_model(name: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers import logging

@@ -130,7 +130,7 @@ def _read_stages(found: Evidence, stages: Path) -> None:
     refined = Counter(r.user_id for r in stage_rows(stages, "refinements", RefinementRow))
     found.counts |= {"stage refinements": refined.total(), "personas refined": len(refined)}
     for row in stage_rows(stages, "dropped", DroppedRow):
-        found.dropped[row.stage, row.why] += 1
+        found.dropped[row.stage, row.why.partition(" (")[0]] += 1  # in brackets: of this one alone
 
 
 def _read_responses(found: Evidence, stages: Path, questions: Sequence[str]) -> dict[str, int]:

@@ -64,24 +64,25 @@ def drawn(plot: Plot) -> Figure:
 
 
 def similarity(cosines: Mapping[str, Array], embedder: str) -> Plot:
-    """How the cosines of answers to one question spread, a curve for each way they were written."""
+    """How the cosines of answers to one question spread, a row for each way they were written."""
 
     def draw(axes: Axes) -> None:
-        bins = np.linspace(min(0.0, *(c.min() for c in cosines.values())), 1, 51)
-        for n, (name, values) in enumerate(cosines.items()):
-            share = np.histogram(values, bins)[0] / len(values)
-            axes.stairs(100 * share, bins, color=COLOURS[n % len(COLOURS)], linewidth=1.4,
-                        label=f"{name} ({len(values):,} pairs)",
-                        linestyle=("-", "--")[n // len(COLOURS) % 2])  # fmt: skip
-            axes.axvline(float(np.median(values)), color=COLOURS[n % len(COLOURS)], linewidth=0.8,
-                         linestyle=(0, (4, 3)))  # fmt: skip
-        axes.set_xlabel("cosine of two answers to one question (dashed: the median)")
-        axes.set_ylabel("share of pairs (%)")
-        axes.legend(frameon=False)
+        for row, values in enumerate(cosines.values()):
+            low, quarter, median, rest, high = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95))
+            axes.plot((low, high), (row, row), color=COLOURS[0], linewidth=1.2)
+            axes.plot((quarter, rest), (row, row), color=COLOURS[0], linewidth=7, solid_capstyle="butt")
+            axes.plot(median, row, "o", color="white", markeredgecolor=INK, markersize=5)
+        axes.set_yticks(range(len(cosines)), [f"{n} ({len(v):,} pairs)" for n, v in cosines.items()])
+        axes.set_ylim(len(cosines) - 0.4, -0.6)
+        axes.set_xlim(min(0.0, *axes.get_xlim()), 1)
+        axes.set_xlabel("cosine of two answers to one question")
+        box = axes.get_position()
+        axes.set_position((0.36, box.y0, 0.6, box.height))
 
     told = "; ".join(f"{name} {np.median(values):.2f}" for name, values in cosines.items())
-    return Plot("similarity", "How alike answers to one question are", f"Median cosines: {told}.",
-                f"Embedder {embedder}.", draw)  # fmt: skip
+    caption = f"Circle: median; bar: the middle half; line: 5th to 95th percentile. Embedder {embedder}."
+    return Plot("similarity", "How alike answers to one question are", f"Median cosines: {told}.", caption,
+                draw, 1.6 + 0.3 * len(cosines))  # fmt: skip
 
 
 def entropy(by_user: Mapping[str, Array], most: float) -> Plot:
@@ -109,7 +110,7 @@ def disagreement(users: Sequence[str], rates: Array, groups: Sequence[str], capt
     def draw(axes: Axes) -> None:
         axes.grid(visible=False)
         image = axes.imshow(ordered, vmin=0, vmax=100, cmap="cividis")
-        names = [users[n] if len(users[n]) <= 18 else f"{users[n][:17]}…" for n in order]
+        names = [name if len(name := users[n]) <= 18 else f"{name[:8]}…{name[-9:]}" for n in order]
         size = min(8, 190 / len(users))
         axes.set_yticks(range(len(users)), names, fontsize=size)
         axes.set_xticks(range(len(users)), names, fontsize=size, rotation=90)
@@ -153,4 +154,4 @@ def observer(curve: Mapping[int, Estimate], population: Estimate, what: str) -> 
         f"{last.n_users:,} users, {last.n_questions:,} questions, {last.n:,} labels at the most shots; "
         "95% intervals by user."
     )
-    return Plot("observer", "What a user's shots tell of the user's other labels", alt, caption, draw)
+    return Plot("observer", "What a user's shots tell", alt, caption, draw)

@@ -100,9 +100,11 @@ def stage_size(folder: Path, stage: str) -> int:
 
 
 def stage_files(folder: Path, stage: str) -> list[Path]:
-    """A stage's file, or its shards where they are not merged yet."""
+    """A stage's file; where it is not finished, what there is of it: shards, and parts that still grow."""
     file = folder / f"{stage}.jsonl"
-    return [file] if file.is_file() else sorted(folder.glob(f"{stage}.*-of-*.jsonl"))
+    if file.is_file():
+        return [file]
+    return sorted(f for f in folder.glob(f"{stage}.*") if f.name.endswith((".jsonl", ".jsonl.part")))
 
 
 def _whole(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from fspo_bench.evaluate.datacard import ideal_observer, longer_wins, population
 from fspo_bench.evaluate.stats import Estimate, clustered_mean
 from fspo_bench.lm.embed import cosines
 from fspo_bench.synth import figures, words
-from fspo_bench.synth.columns import OUTCOMES, Labels, Preferences, Table, sampled
+from fspo_bench.synth.columns import OUTCOMES, VERDICTS, Labels, Preferences, Table, sampled
 from fspo_bench.synth.metrics import (
     Disagreement,
     Entropies,
@@ -164,11 +164,12 @@ def _entropies(stage: str, found: Entropies) -> list[Measure]:
 
 
 def _positions(stage: str, part: Labels) -> list[Measure]:
-    names = {2: "ties", 3: "orders disagree (flips)", 4: "no verdict"}
+    both_orders = ((part.ab != VERDICTS[None]) & (part.ba != VERDICTS[None])).any()
+    names = {"tie": "ties", "flip": "orders disagree (flips)", "invalid": "no verdict"}
     measures = [
         _by_user(f"{name}, {stage}", outcome_share(part, n), "askings")
-        for n, name in names.items()
-        if OUTCOMES[n] == "flip" or (part.outcome == n).any()
+        for n, name in ((OUTCOMES.index(outcome), name) for outcome, name in names.items())
+        if (part.outcome == n).any() or (n == OUTCOMES.index("flip") and both_orders)
     ]
     if e := says_first(part):
         measures.append(_by_user(f"verdicts for the answer shown first, {stage}", e, "verdicts"))

@@ -77,5 +77,8 @@ def write_stages(folder: Path, labels: Iterable[dict[str, Any]] | None = None, q
         [{"user_id": "u0", "refinement": 1, "question_id": "q0", "chosen": "a", "statement": "s",
           "description": "d s"}],
     )  # fmt: skip
-    write_rows(stages / "dropped.jsonl", [{"stage": "questions", "id": "q9", "why": "near-duplicate"}] * 3)
+    write_rows(
+        stages / "dropped.questions.jsonl",
+        [{"stage": "questions", "id": f"q{n}", "why": f"near-duplicate (of q{n})"} for n in range(3)],
+    )
     return folder

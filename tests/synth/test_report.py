@@ -125,8 +125,8 @@ def test_shards_that_are_not_merged_and_a_line_being_written_are_no_trouble(tmp_
     parts = synthesis(tmp_path / "parts" / "task")
     merged = parts / ".synth" / "labels.jsonl"
     lines = merged.read_bytes().splitlines(keepends=True)
-    for n in range(2):
-        merged.with_name(f"labels.{n}-of-2.jsonl").write_bytes(b"".join(lines[n::2]) + b'{"user_id": "u')
+    for n, file in enumerate(("labels.1-of-2.jsonl", "labels.2-of-2.jsonl.part")):
+        merged.with_name(file).write_bytes(b"".join(lines[n::2]) + b'{"user_id": "u')
     merged.unlink()
     assert as_json(made(parts)) == as_json(made(whole))
 
@@ -146,6 +146,13 @@ def test_labels_asked_once_have_no_entropy_and_the_report_says_so(tmp_path: Path
         "orders disagree (flips), labels", "verdicts for the answer shown first, labels",
         "settled for the longer answer, labels",
     ]  # fmt: skip
+
+
+def test_with_one_order_nothing_is_said_of_flips(tmp_path: Path) -> None:
+    found = made(write_stages(tmp_path / "task", label_rows(lambda *_: ("a", None))))
+    firmness = section(found, "Firmness of labels")
+    assert [m.what for m in firmness.measures if "flips" in m.what] == []
+    assert measure(found, "Firmness of labels", "verdicts for the answer shown first, labels").value == 100
 
 
 def test_near_duplicates_are_shown(tmp_path: Path) -> None:
