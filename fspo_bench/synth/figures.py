@@ -147,7 +147,7 @@ def observer(curve: Mapping[int, Estimate], population: Estimate, what: str) -> 
         axes.set_ylabel("labels predicted (%)")
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
 
-    told = ", ".join(f"{shots} shots {e.value:.1f}%" for shots, e in curve.items())
+    told = ", ".join(f"{shots} shot{'s' * (shots > 1)} {e.value:.1f}%" for shots, e in curve.items())
     alt = f"Labels predicted: without shots {population.value:.1f}%, {told}."
     last = list(curve.values())[-1]
     caption = (

@@ -210,7 +210,11 @@ def differences(task: Task, table: Table) -> Section:
         Measure("pairs of users who never disagree", len(never), n=counts),
         Measure("as many as would if all differed at the mean rate", found.expected_never(), n=counts),
     ]
-    notes = [f"`{one}` and `{other}` agree on all {n} common pairs" for n, one, other in never[:LISTED]]
+    own = dict(zip(found.users, np.diag(found.common).tolist(), strict=True))
+    notes = [
+        f"`{one}` and `{other}` agree on all {n:,} common pairs; they labelled {own[one]:,} and {own[other]:,}"
+        for n, one, other in never[:LISTED]
+    ]
     shown = sampled([u for u, row in zip(found.users, rates, strict=True) if np.isfinite(row).any()],
                     figures.SHOWN, "matrix")  # fmt: skip
     places = [found.users.index(u) for u in shown]

@@ -30,9 +30,9 @@ FIRMNESS = (
 )
 
 DIFFERENCES = (
-    "Share of the pairs labelled by both of two users on which they choose differently. 0% makes one "
-    "user a copy of the other, 50% is unrelated tastes, more is opposed ones. Much disagreement makes a "
-    "task personal; users who never disagree count as one. Users are compared from {LEAST_COMMON} "
+    "Share of the pairs labelled by both of two users on which they choose differently: 50% is unrelated "
+    "tastes, more is opposed ones. Much disagreement makes a task personal. Two users who never disagree "
+    "are copies, unless one has labels where the other has none. Users are compared from {LEAST_COMMON} "
     "common pairs on; the interval is a jackknife over users."
 )
 
