@@ -109,8 +109,10 @@ def write(found: Report, out: Path) -> list[Path]:
 
 
 def check_drawing() -> None:
-    """Raises:
-    UserError: figures cannot be drawn; said before the work, not after it.
+    """Asked before the work, not after it.
+
+    Raises:
+        UserError: figures cannot be drawn.
     """
     with style():
         pass

@@ -212,7 +212,7 @@ def differences(task: Task, table: Table) -> Section:
     ]
     own = dict(zip(found.users, np.diag(found.common).tolist(), strict=True))
     notes = [
-        f"`{one}` and `{other}` agree on all {n:,} common pairs; they labelled {own[one]:,} and {own[other]:,}"
+        f"`{one}` ({own[one]:,} labels) and `{other}` ({own[other]:,}) agree on all {n:,} common pairs"
         for n, one, other in never[:LISTED]
     ]
     shown = sampled([u for u, row in zip(found.users, rates, strict=True) if np.isfinite(row).any()],
