@@ -12,7 +12,7 @@ from typing import Any
 
 from fspo_bench import __version__, team
 from fspo_bench.errors import Stopped, UserError
-from fspo_bench.verbs import exporting, hub, packs, results, running, serving
+from fspo_bench.verbs import exporting, hub, packs, results, running, serving, synth_report
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -217,6 +217,20 @@ def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
         "what", nargs="?", choices=["tasks", "methods", "baselines", "judges", "packs"], help="only these"
     )
     verb.set_defaults(run=packs.ls)
+
+    verb = subparsers.add_parser(
+        "synth-report", parents=[everywhere], help="how diverse, firm and personal a task's preferences are"
+    )
+    verb.add_argument("task", metavar="TASK", help="a name or a folder, also of an unfinished synthesis")
+    verb.add_argument(
+        "--out", type=Path, metavar="DIR", help="write report.md, report.json and figures there"
+    )
+    verb.add_argument(
+        "--embedder", default="minilm-l6", metavar="ID",
+        help="minilm-l6 (default), a folder or an id that sentence-transformers opens, as BAAI/bge-m3",
+    )  # fmt: skip
+    _data_flags(verb)
+    verb.set_defaults(run=synth_report.synth_report)
 
     verb = subparsers.add_parser(
         "show", parents=[everywhere], help="a task's card, a method's description or a judge's files"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,32 +26,49 @@ def load_task(folder: Path) -> Task:
     Raises:
         UserError: naming the file, line and field that are wrong.
     """
+    task = load_head(folder)
+    return task if task.structured else replace(task, rows=tuple(preferences_of(task)))
+
+
+def load_head(folder: Path) -> Task:
+    """The task without the rows of its `preferences.jsonl`, which `preferences_of` reads one by one."""
     spec, spec_file = read_spec(folder), folder / "task.yaml"
     users_file, questions_file = _data_file(folder, "users"), _data_file(folder, "questions")
     users = _index(read_rows(users_file, User), "user_id", users_file)
     questions = _index(read_rows(questions_file, Question), "question_id", questions_file)
-    files = [spec_file, users_file, questions_file]
     answers: dict[str, Answer] = {}
-    rows: list[PreferenceRow] = []
     if any(folder.glob("answers.jsonl*")):
         file = _data_file(folder, "answers")
         answers = _index(read_rows(file, Answer), "answer_id", file)
         _known(answers.values(), "question_id", questions, file)
     else:
         file = _data_file(folder, "preferences")
-        rows = read_rows(file, PreferenceRow)
-        _known(rows, "question_id", questions, file)
-        _known(rows, "user_id", users, file)
-        for line, row in enumerate(rows, 1):
-            if row.chosen == row.rejected:
-                raise UserError(
-                    f"{file}, line {line}, field 'chosen': equals 'rejected'; a preference needs two texts"
-                )
-    files.append(file)
     if spec.nearest:
         _placed(users.values(), {q.kind for q in questions.values()}, spec.nearest, users_file)
-    key = digest([file_sha256(f) for f in files])
-    return Task(folder.name, folder, spec, users, questions, answers, tuple(rows), key)
+    key = digest([file_sha256(f) for f in (spec_file, users_file, questions_file, file)])
+    return Task(folder.name, folder, spec, users, questions, answers, (), key)
+
+
+def preferences_of(task: Task) -> Iterator[PreferenceRow]:
+    """The rows of a task's `preferences.jsonl` in their order, each checked, one in memory at a time.
+
+    Raises:
+        UserError: naming the file, line and field that are wrong.
+    """
+    file = _data_file(task.folder, "preferences")
+    for line, row in enumerate(parsed(_lines(file), PreferenceRow, file), 1):
+        _known([row], "question_id", task.questions, file, line)
+        _known([row], "user_id", task.users, file, line)
+        if row.chosen == row.rejected:
+            raise UserError(
+                f"{file}, line {line}, field 'chosen': equals 'rejected'; a preference needs two texts"
+            )
+        yield row
+
+
+def count_preferences(task: Task) -> int:
+    """How many rows `preferences_of` gives, if none is wrong."""
+    return sum(1 for _ in _lines(_data_file(task.folder, "preferences")))
 
 
 def read_spec(folder: Path) -> TaskSpec:
@@ -71,8 +89,12 @@ def _placed(users: Iterable[User], kinds: set[str], scale: str, file: Path) -> N
 
 def read_rows(file: Path, kind: type[RowT]) -> list[RowT]:
     """Parse a `.jsonl` or `.jsonl.gz` file; every error names file, line and field."""
-    rows = []
-    for number, line in enumerate(_lines(file), 1):
+    return list(parsed(_lines(file), kind, file))
+
+
+def parsed(lines: Iterable[bytes], kind: type[RowT], file: Path) -> Iterator[RowT]:
+    """The rows of JSON lines; every error names file, line and field."""
+    for number, line in enumerate(lines, 1):
         where = f"{file}, line {number}"
         try:
             value = json.loads(line)
@@ -80,18 +102,25 @@ def read_rows(file: Path, kind: type[RowT]) -> list[RowT]:
             raise UserError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from None
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-        rows.append(_parse(kind, value, where))
-    return rows
+        yield _parse(kind, value, where)
 
 
-def _lines(file: Path) -> list[bytes]:
-    data = file.read_bytes()
-    if file.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error):
-            raise UserError(f"{file}: not a gzip file, or cut short") from None
-    return data.rstrip(b"\n").split(b"\n") if data.strip() else []
+def _lines(file: Path) -> Iterator[bytes]:
+    """The lines of a file but for empty ones at its end."""
+    empty = 0
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
+            for line in lines:
+                if line == b"\n":
+                    empty += 1
+                    continue
+                yield from [b""] * empty
+                empty = 0
+                yield line.removesuffix(b"\n")
+    except (OSError, EOFError, zlib.error):
+        if file.suffix != ".gz":
+            raise
+        raise UserError(f"{file}: not a gzip file, or cut short") from None
 
 
 def _parse(kind: type[RowT], value: object, where: str) -> RowT:
@@ -137,8 +166,8 @@ def _index(rows: Sequence[RowT], key: str, file: Path) -> dict[str, RowT]:
     return index
 
 
-def _known(rows: Iterable[Row], key: str, known: Container[str], file: Path) -> None:
-    for line, row in enumerate(rows, 1):
+def _known(rows: Iterable[Row], key: str, known: Container[str], file: Path, first: int = 1) -> None:
+    for line, row in enumerate(rows, first):
         value = getattr(row, key)
         if value not in known:
             raise UserError(

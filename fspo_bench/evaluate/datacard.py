@@ -20,8 +20,7 @@ from fspo_bench.errors import UserError
 from fspo_bench.evaluate.stats import Estimate, clustered_mean
 from fspo_bench.judge.card import measure_judge
 from fspo_bench.judge.offline import open_offline
-from fspo_bench.lm.models import model_dir
-from fspo_bench.progress import say
+from fspo_bench.lm.embed import cosines, sentence_embeddings
 from fspo_bench.store import Store, write_atomic
 
 Array = NDArray[np.float64]
@@ -44,14 +43,14 @@ def figures(task: Task, store: Store) -> list[tuple[str, str]]:
         ("labelled preferences of train and test questions", f"{_reachable(task):,}"),
         ("share of drawn pairs that hold a weak answer", f"{100 * task.spec.weak_share:.0f}%"),
     ]
-    similar = _similarities(task)
+    similar = _similarities(task, store)
     rows += [
         (
             "similarity of views to one question (mean, median)",
             f"{similar.mean():.2f}, {np.median(similar):.2f}",
         )
     ]
-    rows += [("longer view wins", _percent(_longer_wins(task)))]
+    rows += [("longer view wins", _percent(longer_wins(task)))]
     for shots in (4, 8):
         rows += [(f"ideal observer, {shots} shots", _percent(ideal_observer(task, shots)))]
     rows += [("best population-only predictor", _percent(population_predictor(task)))]
@@ -73,7 +72,8 @@ def _percent(e: Estimate) -> str:
     return f"{e.value:.1f}% [{e.low:.1f}, {e.high:.1f}] ({counts})"
 
 
-def _pairs(task: Task, splits: Sequence[str], weak: bool = False) -> Iterator[tuple[Answer, Answer]]:
+def pairs_of(task: Task, splits: Sequence[str], weak: bool = False) -> Iterator[tuple[Answer, Answer]]:
+    """Every two answers to each question of the splits; views only, unless `weak`."""
     for question in task.questions.values():
         if question.split in splits:
             for a, b in itertools.combinations(task.answers_to[question.question_id], 2):
@@ -81,7 +81,7 @@ def _pairs(task: Task, splits: Sequence[str], weak: bool = False) -> Iterator[tu
                     yield a, b
 
 
-def _margins(task: Task, users: Sequence[User], pairs: Sequence[tuple[Answer, Answer]]) -> Array:
+def margins_of(task: Task, users: Sequence[User], pairs: Sequence[tuple[Answer, Answer]]) -> Array:
     """Utility of the first minus the second answer: (users, pairs)."""
     answers = list({a.answer_id: a for pair in pairs for a in pair}.values())
     worth = np.array([[task.utility(user, a) for a in answers] for user in users])
@@ -92,44 +92,39 @@ def _margins(task: Task, users: Sequence[User], pairs: Sequence[tuple[Answer, An
     return margins
 
 
-def _labels(task: Task, margins: Array) -> Array:
+def labels_of(task: Task, margins: Array) -> Array:
     """1 where the first answer is preferred, -1 where the second is, 0 where under-determined."""
     return np.where(np.abs(margins) >= task.least_margin, np.sign(margins), 0.0)
 
 
 def _reachable(task: Task) -> int:
-    pairs = list(_pairs(task, ("train", "test"), weak=True))
+    pairs = list(pairs_of(task, ("train", "test"), weak=True))
     everyone = [u for u in task.users.values() if u.split != "judge"]
-    return int(np.count_nonzero(_labels(task, _margins(task, everyone, pairs))))
+    return int(np.count_nonzero(labels_of(task, margins_of(task, everyone, pairs))))
 
 
-def _similarities(task: Task) -> Array:
+def _similarities(task: Task, store: Store) -> Array:
     """Cosine of the sentence embeddings of every two views to one question."""
-    from sentence_transformers import SentenceTransformer
-
-    say("data card: embedding the views")
-    views = [a for a in task.answers.values() if not a.weak]
-    embedder = SentenceTransformer(str(model_dir("minilm-l6")), device="cpu")
-    vectors = embedder.encode([a.text for a in views], normalize_embeddings=True)
-    row = {a.answer_id: v for a, v in zip(views, vectors, strict=True)}
-    pairs = _pairs(task, ("train", "test", "judge"))
-    return np.array([float(row[a.answer_id] @ row[b.answer_id]) for a, b in pairs])
+    views = [[a.text for a in answers if not a.weak] for answers in task.answers_to.values()]
+    vectors = sentence_embeddings(list(itertools.chain(*views)), store)
+    parts = np.split(vectors, np.cumsum([len(texts) for texts in views])[:-1])
+    return np.concatenate([cosines(part) for part in parts]).astype(float)
 
 
-def _longer_wins(task: Task) -> Estimate:
+def longer_wins(task: Task) -> Estimate:
     """How often the longer of two views is the preferred one (test users, all method questions)."""
-    pairs = [(a, b) for a, b in _pairs(task, ("train", "test")) if len(a.text) != len(b.text)]
-    margins = _margins(task, task.users_of("test"), pairs)
+    pairs = [(a, b) for a, b in pairs_of(task, ("train", "test")) if len(a.text) != len(b.text)]
+    margins = margins_of(task, task.users_of("test"), pairs)
     longer = np.array([len(a.text) > len(b.text) for a, b in pairs])
     return _share(task, pairs, margins, (margins > 0) == longer)
 
 
 def population_predictor(task: Task) -> Estimate:
     """The majority of train users' labels on the very pair, asked about test users and questions."""
-    pairs = list(_pairs(task, ("test",)))
-    train = _margins(task, task.users_of("train"), pairs)
-    majority = _labels(task, train).sum(0) >= 0
-    margins = _margins(task, task.users_of("test"), pairs)
+    pairs = list(pairs_of(task, ("test",)))
+    train = margins_of(task, task.users_of("train"), pairs)
+    majority = labels_of(task, train).sum(0) >= 0
+    margins = margins_of(task, task.users_of("test"), pairs)
     return _share(task, pairs, margins, (margins > 0) == majority)
 
 
@@ -141,14 +136,14 @@ def ideal_observer(task: Task, shots: int, seed: int = 0) -> Estimate:
     """
     rng = np.random.default_rng(seed)
     prior, truth = task.users_of("train"), task.users_of("test")
-    asked = list(_pairs(task, ("test",)))
-    support = list(_pairs(task, ("train",)))
+    asked = list(pairs_of(task, ("test",)))
+    support = list(pairs_of(task, ("train",)))
     by_question: dict[str, list[int]] = {}
     for n, (a, _) in enumerate(support):
         by_question.setdefault(a.question_id, []).append(n)
-    prior_margins, true_margins = _margins(task, prior, support), _margins(task, truth, support)
-    asked_prior, asked_true = _margins(task, prior, asked), _margins(task, truth, asked)
-    labels, right = _labels(task, true_margins), np.zeros(asked_true.shape, dtype=bool)
+    prior_margins, true_margins = margins_of(task, prior, support), margins_of(task, truth, support)
+    asked_prior, asked_true = margins_of(task, prior, asked), margins_of(task, truth, asked)
+    labels, right = labels_of(task, true_margins), np.zeros(asked_true.shape, dtype=bool)
     for user in range(len(truth)):
         seen: list[int] = []
         for question in rng.permutation(list(by_question)):
@@ -157,18 +152,30 @@ def ideal_observer(task: Task, shots: int, seed: int = 0) -> Estimate:
                 seen.append(pair)
             if len(seen) == shots:
                 break
-        agreement = prior_margins[:, seen] * labels[user, seen]
-        log_weight = -np.logaddexp(0, -CERTAINTY * agreement).sum(1)
-        weight = np.exp(log_weight - log_weight.max())
-        right[user] = (weight @ asked_prior > 0) == (asked_true[user] > 0)
+        expected = weighed(prior_margins[:, seen] * labels[user, seen], asked_prior)
+        right[user] = (expected > 0) == (asked_true[user] > 0)
     return _share(task, asked, asked_true, right)
+
+
+def weighed(agreement: Array, votes: Array) -> Array:
+    """What is expected of a user about whom nothing is known but shots: the votes of known users, weighed.
+
+    Args:
+        agreement: each known user's margin on each shot, positive where it explains the label; 0 is a
+            coin's. Shape (known users, shots).
+        votes: each known user's margin on what is asked, shape (known users, pairs).
+    """
+    log_weight = -np.logaddexp(0, -CERTAINTY * agreement).sum(1)
+    weight = np.exp(log_weight - log_weight.max())
+    expected: Array = weight @ votes
+    return expected
 
 
 def _share(
     task: Task, pairs: Sequence[tuple[Answer, Answer]], margins: Array, right: NDArray[np.bool_]
 ) -> Estimate:
     """Share right among determined pairs, clustered by user."""
-    users, columns = np.nonzero(_labels(task, margins))
+    users, columns = np.nonzero(labels_of(task, margins))
     questions = np.array([a.question_id for a, _ in pairs])
     return clustered_mean(right[users, columns], users, questions[columns])
 

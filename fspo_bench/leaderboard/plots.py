@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fspo_bench.errors import UserError
+from fspo_bench.drawing import COLOURS, INK, MARKERS, MUTED, RULE, WIDTH, save, style
 from fspo_bench.evaluate.length_control import CONTROLS
 from fspo_bench.evaluate.results import Metric
 from fspo_bench.leaderboard.boards import Board, Line
@@ -23,28 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 7.2  # inches
 TOP, BOTTOM = 0.75, 0.68  # inches: title above; axis and caption below
 LETTERS, LETTER = 34, 0.068  # of a method's name in one line, and inches for each
 ROW = 0.3  # inches a method takes
-INK, MUTED, RULE = "#22272e", "#5f6b7a", "#c9d0d8"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
-MARKERS = ("o", "s", "^", "D", "v", "P")
-STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 8,
-    "text.color": INK,
-    "text.parse_math": False,  # a name may hold a dollar sign
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "svg.hashsalt": "fspo-bench",
-}
 
 
 @dataclass(frozen=True)
@@ -89,29 +69,16 @@ def write_plots(board: Board, folder: Path) -> list[Path]:
         UserError: no matplotlib.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    with _style():
+    files: list[Path] = []
+    with style():
         from matplotlib.figure import Figure
 
         for plot in plots_of(board):
             figure = Figure(figsize=(WIDTH, 3.6))
             plot.draw(figure, board)
             _around(figure, plot, board)
-            for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-                files.append(folder / f"{plot.name}.{kind}")
-                figure.savefig(files[-1], dpi=200, metadata=metadata)
+            files += save(figure, folder, plot.name)
     return files
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """matplotlib's defaults under ours, whatever the user's own settings are."""
-    try:
-        from matplotlib import style
-    except ImportError:
-        raise UserError("figures need matplotlib: pip install 'fspo-bench[plots]'") from None
-    with style.context(["default", STYLE]):
-        yield
 
 
 def _in_words(board: Board, what: str, value: Callable[[Line], str]) -> str:

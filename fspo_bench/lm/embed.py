@@ -6,12 +6,15 @@ the key.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fspo_bench.errors import UserError
 from fspo_bench.lm.models import model_dir
 from fspo_bench.lm.policy import Policy
 from fspo_bench.lm.prompts import Context, PromptEncoder
@@ -19,6 +22,7 @@ from fspo_bench.progress import track
 from fspo_bench.store import Store, digest
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
 Array = NDArray[np.float32]
@@ -28,21 +32,67 @@ Pooling = Literal["mean", "last"]
 SENTENCES = "minilm-l6"
 VERSION = 2  # raise when an embedding can change
 ROWS = 16  # texts in one forward pass
+CHUNK = 256  # texts that are embedded, and kept, at a time
 
 
-def sentence_embeddings(texts: Sequence[str], store: Store) -> Array:
-    """Unit vectors of whole texts (MiniLM), shape (texts, 384): dot products are cosines."""
-    keys = {text: digest(["sentence", VERSION, SENTENCES, text]) for text in texts}
+def sentence_embeddings(texts: Sequence[str], store: Store, embedder: str = SENTENCES) -> Array:
+    """Unit vectors of whole texts, shape (texts, width): dot products are cosines.
+
+    Args:
+        texts: what to embed; an embedder cuts long ones (MiniLM after 256 tokens).
+        store: where vectors are kept.
+        embedder: the bundled MiniLM, or what sentence-transformers opens: an id of the Hub or a folder.
+
+    Raises:
+        UserError: the embedder cannot be opened.
+    """
+    model = None if embedder == SENTENCES else _sentence_model(embedder)
+    name = SENTENCES if model is None else _weights_digest(model)
+    keys = {text: digest(["sentence", VERSION, name, text]) for text in texts}
     known = {text: store.get(key) for text, key in keys.items()}
     missing = [text for text, vector in known.items() if vector is None]
     if missing:
-        from sentence_transformers import SentenceTransformer
-
-        model = SentenceTransformer(str(model_dir(SENTENCES)), device="cpu")
-        vectors = model.encode(missing, normalize_embeddings=True, show_progress_bar=False)
-        for text, vector in zip(missing, vectors, strict=True):
-            known[text] = _kept(store, keys[text], vector)
+        model = model or _sentence_model(SENTENCES)
+        label = f"embedding {len(missing):,} texts"
+        for some in track([missing[i : i + CHUNK] for i in range(0, len(missing), CHUNK)], label):
+            vectors = model.encode(some, normalize_embeddings=True, show_progress_bar=False)
+            for text, vector in zip(some, vectors, strict=True):
+                known[text] = _kept(store, keys[text], vector)
     return np.array([known[text] for text in texts], dtype=np.float32)
+
+
+@cache
+def _sentence_model(name: str) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+    from transformers import logging
+
+    logging.disable_progress_bar()
+    if name == SENTENCES:
+        return SentenceTransformer(str(model_dir(SENTENCES)), device="cpu")
+    try:
+        return SentenceTransformer(name.removeprefix("hf/"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"embedder '{name}' cannot be opened by sentence-transformers ({str(error).splitlines()[0]}); "
+            f"give {SENTENCES}, an id of the Hugging Face Hub as BAAI/bge-m3, or a folder"
+        ) from None
+
+
+def _weights_digest(model: SentenceTransformer) -> str:
+    """sha256 over what decides a vector: weights, pooling and after how many tokens a text is cut."""
+    import torch
+
+    sha = hashlib.sha256(f"{model} {model.max_seq_length}".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def cosines(vectors: Array) -> Array:
+    """Of every two of n unit vectors, shape (n (n - 1) / 2,)."""
+    pairs: Array = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
+    return pairs
 
 
 def hidden_states(

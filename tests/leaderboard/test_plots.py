@@ -84,11 +84,12 @@ def test_no_two_texts_overlap_and_none_leaves_the_figure(tmp_path: Path, name: s
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
+    from fspo_bench.drawing import style
     from fspo_bench.leaderboard import plots
 
     board = a_board(tmp_path, MANY)
     plot = next(p for p in plots_of(board) if p.name == name)
-    with plots._style():
+    with style():
         figure = Figure(dpi=100)
         plot.draw(figure, board)
         plots._around(figure, plot, board)

@@ -1,0 +1,1 @@
+"""Synthetic preferences: made of a domain, and measured."""
