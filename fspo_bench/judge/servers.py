@@ -1,14 +1,16 @@
-"""Any OpenAI-compatible server: hosted, vLLM, llama.cpp. Its address and key come from the environment."""
+"""Any OpenAI-compatible server: hosted, vLLM, llama.cpp. Its key comes from the environment."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from fspo_bench.errors import Unavailable, UserError
 from fspo_bench.judge.calls import Completion, Keep, Request
@@ -19,12 +21,17 @@ SPOILT_PAUSE = 0.5  # seconds before a spoilt answer is asked for again, doubled
 
 @dataclass
 class Server:
-    """`OPENAI_BASE_URL` (default: OpenAI's), `OPENAI_API_KEY`; `model` is the name it serves."""
+    """`OPENAI_BASE_URL` (default: OpenAI's), `OPENAI_API_KEY`; `model` is the name it serves.
+
+    A server with an address of its own (`base_url`) has a key of its own: `OPENAI_API_KEY_` and its host in
+    capitals (`OPENAI_API_KEY_LLM_EXAMPLE_ORG`). No key is sent to a server that it was not meant for.
+    """
 
     model: str
     concurrency: int = 16
     timeout: float = 60.0
     retries: int = 6
+    base_url: str = ""
     _without: set[str] = field(default_factory=set)
     """Parameters that the server turned out not to know."""
 
@@ -44,14 +51,10 @@ class Server:
     async def _complete(self, requests: Iterator[Request], parameters: Parameters, keep: Keep) -> None:
         from openai import AsyncOpenAI
 
-        key = os.environ.get("OPENAI_API_KEY")
-        if not key and not os.environ.get("OPENAI_BASE_URL"):
-            raise UserError(
-                "no OPENAI_API_KEY in the environment; set it, or OPENAI_BASE_URL for a server of your own"
-            )
         async with AsyncOpenAI(
-            api_key=key or "none", timeout=self.timeout, max_retries=self.retries
-        ) as client:
+            api_key=self._api_key(), base_url=self.base_url or None, timeout=self.timeout,
+            max_retries=self.retries,
+        ) as client:  # fmt: skip
 
             async def worker() -> None:
                 for request in requests:
@@ -65,13 +68,24 @@ class Server:
                     each.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
+    def _api_key(self) -> str:
+        if self.base_url:
+            host = re.sub(r"\W", "_", urlsplit(self.base_url).hostname or "").upper()
+            return os.environ.get(f"OPENAI_API_KEY_{host}") or "none"
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key and not os.environ.get("OPENAI_BASE_URL"):
+            raise UserError(
+                "no OPENAI_API_KEY in the environment; set it, or OPENAI_BASE_URL for a server of your own"
+            )
+        return key or "none"
+
     async def _one(self, client: Any, request: Request, parameters: Parameters) -> Completion:
         """One answer. The client itself retries 429, 5xx, timeouts and lost connections."""
         import openai
 
         for spoilt in range(self.retries + 1):
             start = time.monotonic()
-            given = parameters.model_dump(exclude_none=True)
+            given = parameters.model_dump(exclude_none=True) | _seed_of(request)
             sent = {k: v for k, v in given.items() if k not in self._without}
             if not sent.get("logprobs"):
                 sent.pop("logprobs", None)
@@ -90,6 +104,9 @@ class Server:
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if "logprob" in str(error) and "logprobs" in sent:
                     self._without |= {"logprobs", "top_logprobs"}
+                    continue
+                if "seed" in str(error) and "seed" in sent:
+                    self._without |= {"seed"}
                     continue
                 return Completion("", refused=_said(error))
             except openai.APIError as error:
@@ -121,6 +138,10 @@ def _completion(answer: Any, seconds: float) -> Completion:
         )  # fmt: skip
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         raise _Spoilt from None
+
+
+def _seed_of(request: Request) -> dict[str, int]:
+    return {} if request.seed is None else {"seed": request.seed}
 
 
 def _known(sent: dict[str, Any]) -> dict[str, Any]:

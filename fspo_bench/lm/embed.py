@@ -7,7 +7,8 @@ the key.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,22 @@ def sentence_embeddings(texts: Sequence[str], store: Store) -> Array:
     known = {text: store.get(key) for text, key in keys.items()}
     missing = [text for text, vector in known.items() if vector is None]
     if missing:
-        from sentence_transformers import SentenceTransformer
-
-        model = SentenceTransformer(str(model_dir(SENTENCES)), device="cpu")
-        vectors = model.encode(missing, normalize_embeddings=True, show_progress_bar=False)
-        for text, vector in zip(missing, vectors, strict=True):
+        for text, vector in zip(missing, unit_vectors(missing), strict=True):
             known[text] = _kept(store, keys[text], vector)
     return np.array([known[text] for text in texts], dtype=np.float32)
+
+
+def unit_vectors(texts: Sequence[str]) -> Array:
+    """As `sentence_embeddings`, of texts that are met once: nothing is kept."""
+    vectors: Array = _sentence_model().encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+    return vectors
+
+
+@cache
+def _sentence_model() -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(model_dir(SENTENCES)), device="cpu")
 
 
 def hidden_states(
