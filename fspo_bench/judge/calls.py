@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol
 
@@ -175,7 +175,7 @@ class Asker:
 
         def keep(request: Request, completion: Completion) -> None:
             nonlocal answered
-            self.store.put(keys[request], asdict(completion))
+            self.store.put(keys[request], dict(vars(completion)))
             self.budget.settle(self._worst(request), self._cost(completion))
             answered += 1
             shown.advance()

@@ -129,7 +129,6 @@ class Growing:
                 self._part(file).replace(final)
             elif not final.exists():
                 write_atomic(final, "")
-        self._state.unlink(missing_ok=True)
 
 
 def merge(folder: Path, stage: str, shard: Shard) -> bool:
@@ -154,10 +153,19 @@ def merge(folder: Path, stage: str, shard: Shard) -> bool:
     return True
 
 
-def remove_parts(folder: Path, stage: str, shard: Shard) -> None:
-    """What a merged stage leaves behind."""
-    for number in range(1, shard.of + 1):
-        (folder / f"{shard.file(stage, number)}.jsonl").unlink(missing_ok=True)
+def sweep(folder: Path, files: Sequence[str], shard: Shard) -> None:
+    """Take away what a complete stage has no use for: a shard's state and journal, and merged parts."""
+    own = shard.file(files[0])
+    left = [folder / f"{own}.state.json", journal_of(folder, own)]
+    if shard.of > 1 and (folder / f"{files[0]}.jsonl").exists():
+        left += [folder / f"{shard.file(file, n)}.jsonl" for file in files for n in range(1, shard.of + 1)]
+    for file in left:
+        file.unlink(missing_ok=True)
+
+
+def journal_of(folder: Path, stage: str) -> Path:
+    """Where the answers of a stage's window are."""
+    return folder / f"calls.{stage}.jsonl"
 
 
 class Lines:

@@ -8,9 +8,8 @@ from fspo_bench.synth.domain import Answers, Domain, Kind
 
 WRITER = "You write material for a study of what different people like. You do exactly what is asked."
 STAND_IN = (
-    "You stand in for one person and say which of two answers this person would rather get. Where an answer "
-    "stands, how long it is and whether you would like it yourself do not matter, only whether it serves "
-    "this person and this question."
+    "You stand in for one person and say which of two answers this person would rather get. Whether you "
+    "would like it yourself does not matter, only whether it serves this person and this question."
 )
 
 
@@ -71,7 +70,8 @@ def label(domain: Domain, description: str, question: str, first: str, second: s
     return (
         "Below are a description of a person, a question that this person asked, and two answers. Decide "
         "which one the person described would prefer, by how well it fits the description and answers the "
-        f"question. Do not let the length or the place of an answer count.\n\n{guidance}"
+        "question. Ignore in which place an answer stands. Ignore how long it is, unless the description "
+        f"speaks of length.\n\n{guidance}"
         f"## Person\n{description}\n\n## Question\n{question}\n\n"
         f"## Answer 1\n{first}\n\n## Answer 2\n{second}\n\n"
         "## Your verdict\nReply with the number alone: 1 or 2. Only if the description leaves it open, "

@@ -16,7 +16,7 @@ from fspo_bench.progress import Line, say
 from fspo_bench.store import digest, write_atomic
 from fspo_bench.synth.crew import Crew, Model
 from fspo_bench.synth.domain import Domain
-from fspo_bench.synth.files import Growing, Journal, Shard, merge, read_json, remove_parts
+from fspo_bench.synth.files import Growing, Journal, Shard, journal_of, merge, read_json, sweep
 from fspo_bench.synth.labels import Labels
 from fspo_bench.synth.personas import Personas
 from fspo_bench.synth.questions import Questions
@@ -79,7 +79,7 @@ class Synthesis:
 
     def made(self) -> set[str]:
         """Stages that are complete."""
-        return {stage.files[0] for stage in STAGES if (self.folder / f"{stage.files[0]}.jsonl").exists()}
+        return {stage.files[0] for stage in STAGES if self._there(stage.files[0])}
 
     def seconds(self) -> dict[str, float]:
         """Measured for a call, by stage, from what has been made here."""
@@ -114,27 +114,20 @@ class Synthesis:
     def _complete(self, kind: type[Stage]) -> bool:
         """Make a stage, or this shard of it; whether all of it is there."""
         name = kind.files[0]
-        if (self.folder / f"{name}.jsonl").exists():
-            return True
         shard = self.shard if kind.sharded else Shard()
-        if not kind.sharded and self.shard.number > 1:
-            return self._waiting(f"{name} are made by shard 1/{self.shard.of}")
-        if not (self.folder / f"{shard.file(name)}.jsonl").exists():
-            self._make(kind, shard)
-        if shard.of == 1:
-            return True
-        if not self._merged(kind, shard):
-            return self._waiting(f"{name}: part {shard.number} of {shard.of} is there, others are not yet")
+        if not self._there(name):
+            if not kind.sharded and self.shard.number > 1:
+                return self._waiting(f"{name} are made by shard 1/{self.shard.of}")
+            if not self._there(shard.file(name)):
+                self._make(kind, shard)
+            merged = [merge(self.folder, file, shard) for file in reversed(kind.files)]  # its own last
+            if not all(merged):
+                return self._waiting(f"{name}: part {shard.number} of {shard.of} is there, others are not")
+        sweep(self.folder, kind.files, shard)
         return True
 
-    def _merged(self, kind: type[Stage], shard: Shard) -> bool:
-        """Put the parts of a stage's files together, its own last; False while some are missing."""
-        for file in reversed(kind.files):
-            if not merge(self.folder, file, shard):
-                return False
-        for file in kind.files:
-            remove_parts(self.folder, file, shard)
-        return True
+    def _there(self, name: str) -> bool:
+        return (self.folder / f"{name}.jsonl").exists()
 
     def _waiting(self, why: str) -> bool:
         say(f"{why}; give the same command again when the other shards have run")
@@ -143,7 +136,7 @@ class Synthesis:
     def _make(self, kind: type[Stage], shard: Shard) -> None:
         """Make a stage's items window by window."""
         names = [shard.file(file) for file in kind.files]
-        growing, journal = Growing(self.folder, names), Journal(self.folder / f"calls.{names[0]}.jsonl")
+        growing, journal = Growing(self.folder, names), Journal(journal_of(self.folder, names[0]))
         line = Line(names[0], 0)
         crew = Crew(self.models, journal, line, self.domain.prices, self.budget, self.domain.seed)
         stage = kind(Work(self.domain, self.folder, crew, self.embed))
@@ -167,7 +160,6 @@ class Synthesis:
         for why, count in crew.refused.most_common(1):
             say(f"{names[0]}: {count:,} requests were refused ({why})")
         growing.finish()
-        journal.file.unlink()
 
 
 def _others(out: Path) -> bool:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fspo_bench.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fspo_bench.synth.files import Shard
 
 
 def synth(arguments: argparse.Namespace) -> None:
     """Make a task, or go on making it."""
     from fspo_bench.judge.calls import Budget
-    from fspo_bench.lm.embed import unit_vectors
     from fspo_bench.synth.crew import check_models, open_model
     from fspo_bench.synth.domain import read_domain
     from fspo_bench.synth.forecast import table
@@ -30,7 +33,7 @@ def synth(arguments: argparse.Namespace) -> None:
     models = [open_model(given, arguments.concurrency) for given in arguments.model]
     check_models(models, domain.prices, arguments.max_cost)
     synthesis = Synthesis(
-        domain, models, arguments.out, unit_vectors, _shard(arguments.shard), Budget(arguments.max_cost)
+        domain, models, arguments.out, _embed, _shard(arguments.shard), Budget(arguments.max_cost)
     )
     if arguments.dry_run:
         made, seconds = synthesis.made(), synthesis.seconds()
@@ -46,6 +49,12 @@ def synth(arguments: argparse.Namespace) -> None:
     elif figures is not None:
         print("\n".join([f"wrote {arguments.out}", *(f"  {what}: {count:,}" for what, count in figures)]))
         print(f"next: fspo-bench validate {arguments.out}")
+
+
+def _embed(texts: Sequence[str]) -> NDArray[np.float32]:
+    from fspo_bench.lm.embed import unit_vectors
+
+    return unit_vectors(texts)
 
 
 def _file(arguments: argparse.Namespace) -> Path:

@@ -70,7 +70,9 @@ class Script:
         """Every fourth one repeats an example."""
         example = user.partition("- ")[2].partition("\n")[0]
         lines = [
-            example if n % 4 == 3 else f"How about thing {number(seed, n) % 10**6} and {number(n, seed) % 10**6}?"
+            example
+            if n % 4 == 3
+            else f"How about thing {number(seed, n) % 10**6} and {number(n, seed) % 10**6}?"
             for n in range(10)
         ]
         return "Sure! Here you are:\n" + "\n".join(f"{n}. {line}" for n, line in enumerate(lines, 1))
@@ -94,8 +96,8 @@ class Script:
     def _verdict(self, user: str, seed: int) -> str:
         person = user.partition("## Person\n")[2].partition("\n\n")[0]
         first, second = (user.partition(f"## Answer {n}\n")[2].partition("\n\n")[0] for n in (1, 2))
-        worth = [self._worth(person, text) for text in (first, second)]
-        bias = self.always or (self.bias if worth[0] == worth[1] else "")
+        worth = [] if self.always else [self._worth(person, text) for text in (first, second)]
+        bias = self.always or (self.bias if worth[:1] == worth[1:] else "")
         if bias == "first":
             return "1"
         if bias == "longer":
@@ -109,8 +111,10 @@ class Script:
     @staticmethod
     def _worth(person: str, text: str) -> int:
         (word,) = words_of(text)
-        said = re.findall(rf"(loves|hates) {word}", person, re.IGNORECASE)
-        return {"loves": 1, "hates": -1}[said[-1].lower()] if said else 0
+        places = {
+            sign: person.lower().rfind(f"{said} {word}") for said, sign in (("loves", 1), ("hates", -1))
+        }
+        return 0 if places[1] == places[-1] else max(places, key=lambda sign: places[sign])
 
     @staticmethod
     def _statement(user: str, seed: int) -> str:
