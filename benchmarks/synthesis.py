@@ -15,14 +15,15 @@ import tempfile
 import time
 from pathlib import Path
 
+HEAD = "| pairs labelled | preferences | calls | peak memory | time | calls a second |\n" + "|---" * 6 + "|"
 QUESTIONS, ANSWERS, PAIRS_A_USER = 1000, 4, 100
 
 
 def measure(preferences: int) -> None:
     """Make a task of about so many labelled pairs; one line of figures."""
-    from tests.synth.scripted import WORDS, Script, Scripted, synthesis
+    from tests.synth.scripted import THINGS, WORDS, Script, Scripted, synthesis
 
-    kind = {"name": "things", "count": QUESTIONS, "about": "things", "seeds": ["What about thing one?"]}
+    kind = {**THINGS, "count": QUESTIONS}
     model = Scripted(Script(knows=len(WORDS)))
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -46,9 +47,7 @@ def main() -> None:
     if sys.argv[1] == "--one":
         measure(int(sys.argv[2]))
         return
-    print(
-        "| pairs labelled | preferences | calls | peak memory | time | calls a second |\n|---|---|---|---|---|---|"
-    )
+    print(HEAD)
     for size in sys.argv[1:]:
         subprocess.run([sys.executable, __file__, "--one", size], check=True)
 

@@ -148,7 +148,7 @@ class Crew:
             "input_tokens": sum(u.input_tokens for u in usages),
             "output_tokens": sum(u.output_tokens for u in usages),
             "cached_tokens": sum(u.cached_tokens for u in usages),
-            "seconds": round(sum(u.seconds for u in usages), 1),
+            "seconds": round(sum(u.seconds for u in usages), 3),
         }
 
 

@@ -67,20 +67,17 @@ class Script:
         raise AssertionError(user)
 
     def _questions(self, user: str, seed: int) -> str:
-        """Every fourth one repeats an example."""
+        """Two of them repeat an example."""
         example = user.partition("- ")[2].partition("\n")[0]
-        lines = [
-            example
-            if n % 4 == 3
-            else f"How about thing {number(seed, n) % 10**6} and {number(n, seed) % 10**6}?"
-            for n in range(10)
-        ]
+        things = [(number(seed, n) % 10**6, number(n, seed) % 10**6) for n in range(10)]
+        lines = [f"How about thing {one} and {other}?" for one, other in things]
+        lines[3] = lines[7] = example
         return "Sure! Here you are:\n" + "\n".join(f"{n}. {line}" for n, line in enumerate(lines, 1))
 
     def _persona(self, user: str, seed: int) -> str:
         known = sorted(range(len(WORDS)), key=lambda n: number(seed, n))[: self.knows]
         tastes = " ".join(f"{'Loves' if number(seed, 'l', n) % 2 else 'Hates'} {WORDS[n]}." for n in known)
-        return f"A person number {seed} who lives somewhere near the sea and works most days of the week. {tastes}"
+        return f"A person number {seed} who lives near the sea and works on most days of the week. {tastes}"
 
     def _views(self, user: str, seed: int) -> str:
         count = int(re.search(r"Name (\d+) clearly", user)[1])  # type: ignore[index]
@@ -172,12 +169,15 @@ def letters(texts: list[str]) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+THINGS = {"name": "things", "count": 20, "about": "what to do", "seeds": ["What about thing one?"]}
+
+
 def domain(**changes: Any) -> Domain:
     """A small domain; `changes` replace its parts' keys, as `labels={"repeats": 2}`."""
     parts: dict[str, Any] = {
         "summary": "A made domain.", "license": "CC0-1.0", "about": "Things to do.", "shots": 3,
         "questions": {
-            "kinds": [{"name": "things", "count": 20, "about": "what to do", "seeds": ["What about thing one?"]}],
+            "kinds": [THINGS],
             "test_share": 0.25,
         },
         "users": {"count": 12, "traits": {"age": ["young", "old"], "place": ["town", "sea"]},

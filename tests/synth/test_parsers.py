@@ -39,10 +39,11 @@ def test_a_list_is_read_whatever_its_marks(points: list[str], mark: str, before:
 @pytest.mark.parametrize(
     ("text", "means"),
     [
-        ("1", FIRST), ("2.", SECOND), (" **2**", SECOND), ("Answer 1", FIRST), ("0", TIE), ("It is a tie.", TIE),
-        ("(1) because it is kind", FIRST), ("Answer: 2", SECOND), ("The first one", FIRST), ("1, not 2", FIRST),
-        ("Both 1 and 2 are fine", None), ("A person of 25", None), ("", None), ("3", None), ("1.5", None),
-        ("12", None), ("I prefer the second answer", SECOND),
+        ("1", FIRST), ("2.", SECOND), (" **2**", SECOND), ("Answer 1", FIRST), ("0", TIE),
+        ("It is a tie.", TIE), ("(1) because it is kind", FIRST), ("Answer: 2", SECOND),
+        ("The first one", FIRST), ("1, not 2", FIRST), ("Both 1 and 2 are fine", None),
+        ("A person of 25", None), ("", None), ("3", None), ("1.5", None), ("12", None),
+        ("I prefer the second answer", SECOND),
     ],
 )  # fmt: skip
 def test_a_verdict_is_a_number_or_nothing(text: str, means: str | None) -> None:

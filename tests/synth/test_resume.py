@@ -17,12 +17,10 @@ from fspo_bench.judge.calls import Budget
 from fspo_bench.judge.spec import Price
 from fspo_bench.synth import files, stage
 from fspo_bench.synth.files import Journal, Shard
-from tests.synth.scripted import Script, Scripted, domain, serving, synthesis
+from tests.synth.scripted import THINGS, Script, Scripted, domain, serving, synthesis
 
 SIZES: dict[str, Any] = {
-    "questions": {
-        "kinds": [{"name": "things", "count": 9, "about": "what to do", "seeds": ["What about thing one?"]}]
-    },
+    "questions": {"kinds": [{**THINGS, "count": 9}]},
     "users": {"count": 6},
     "labels": {"questions": 5, "test_questions": 2},
 }
