@@ -12,7 +12,7 @@ from typing import Any
 
 from fspo_bench import __version__, team
 from fspo_bench.errors import Stopped, UserError
-from fspo_bench.verbs import exporting, hub, packs, results, running, serving, synth_report
+from fspo_bench.verbs import exporting, hub, packs, results, running, serving, synth_report, synthesis
 
 DESCRIPTION = "Measure how well language models personalise to real people."
 RESUME_HINT = "interrupted; the same command goes on where it stopped"
@@ -211,6 +211,22 @@ def _pack_verbs(subparsers: Verbs, everywhere: argparse.ArgumentParser) -> None:
     verb.add_argument("--seed", type=int, default=0, help="of the splits")
     verb.add_argument("--license", default="not stated", help="of the texts, for the data card")
     verb.set_defaults(run=packs.new_task)
+
+    verb = subparsers.add_parser("synth", parents=[everywhere], help="make a task with language models")
+    verb.add_argument("domain", metavar="DOMAIN", help="a domain.yaml, or a task that has one")
+    verb.add_argument("--model", required=True, action="append", metavar="openai/NAME[@BASE_URL]",
+                      help="several answer as an ensemble, the first does all else")  # fmt: skip
+    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="the task's folder")
+    verb.add_argument("--without", default="", metavar="PART[,PART...]",
+                      help="leave out: views, ensemble, steering, refinement, both_orders")  # fmt: skip
+    verb.add_argument("--scale", type=float, default=1.0, metavar="X",
+                      help="times the domain's users and questions (default: 1)")  # fmt: skip
+    verb.add_argument("--shard", default="1/1", metavar="I/N", help="make part I of N")
+    verb.add_argument("--concurrency", type=_positive, default=16, metavar="N",
+                      help="requests under way at a time, for each model (default: 16)")  # fmt: skip
+    verb.add_argument("--max-cost", type=float, metavar="USD", help="stop before more is spent")
+    _dry_run_flag(verb)
+    verb.set_defaults(run=synthesis.synth)
 
     verb = subparsers.add_parser("ls", parents=[everywhere], help="list what the packs offer")
     verb.add_argument(

@@ -257,7 +257,7 @@ def _write(scratch: Path, rows: pd.DataFrame, table: Table, test_user: Mask, tes
         for n, code in _numbered(rows["question"])
     )  # fmt: skip
     _write_rows(scratch / "preferences.jsonl", preferences)
-    _compress(scratch / "preferences.jsonl")
+    compress(scratch / "preferences.jsonl")
 
 
 def _numbered(codes: pd.Series[int]) -> Iterator[tuple[int, int]]:
@@ -272,7 +272,7 @@ def _write_rows(file: Path, rows: Iterator[dict[str, str]]) -> None:
             out.write("".join(lines))
 
 
-def _compress(file: Path) -> None:
+def compress(file: Path) -> None:
     """A large file as `.gz`, without the time and name that would make equal content differ."""
     if file.stat().st_size <= GZIP_ABOVE:
         return

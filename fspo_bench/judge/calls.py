@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Protocol
 
 from fspo_bench.errors import Stopped
 from fspo_bench.judge.spec import Parameters, Price
 from fspo_bench.progress import Line
-from fspo_bench.store import Store, digest
+from fspo_bench.store import digest
 
 CHARACTERS_A_TOKEN = 4  # a forecast's rule of thumb: other people's tokenizers are not at hand
 
@@ -22,6 +23,8 @@ class Request:
     user: str
     shared: str = ""
     """How the user message begins that other requests begin with, too."""
+    seed: int | None = None
+    """Of the sampling; requests that differ in it alone are different ones."""
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -65,15 +68,41 @@ class Backend(Protocol):
         ...
 
 
+class Known(Protocol):
+    """Where answers are kept: the store, or anything that can be asked like it."""
+
+    def get(self, key: str) -> Any | None: ...
+
+    def has(self, key: str) -> bool: ...
+
+    def put(self, key: str, value: Any) -> None: ...
+
+
 @dataclass
 class Budget:
-    """Dollars that may be spent from now on, and what has been."""
+    """Dollars that may be spent from now on, and what has been; several askers may share it."""
 
     most: float | None = None
     spent: float = 0.0
+    under_way: float = 0.0
+    """What the calls under way cost at most."""
+    closed: bool = False
+    """Nothing more is to be asked for."""
+    _lock: Lock = field(default_factory=Lock)
 
-    def affords(self, dollars: float) -> bool:
-        return self.most is None or self.spent + dollars <= self.most
+    def reserve(self, dollars: float) -> bool:
+        """Whether a call may be made that costs this at most."""
+        with self._lock:
+            passed = self.most is not None and self.spent + self.under_way + dollars > self.most
+            if not (passed or self.closed):
+                self.under_way += dollars
+            return not (passed or self.closed)
+
+    def settle(self, reserved: float, dollars: float) -> None:
+        """A call was made, at this cost."""
+        with self._lock:
+            self.under_way -= reserved
+            self.spent += dollars
 
 
 @dataclass
@@ -107,7 +136,7 @@ class Asker:
 
     backend: Backend
     parameters: Parameters
-    store: Store
+    store: Known
     price: Price | None = None
     budget: Budget = field(default_factory=Budget)
     usage: Usage = field(default_factory=Usage)
@@ -115,66 +144,72 @@ class Asker:
     def key(self, request: Request) -> str:
         """Of a completion in the store: everything that is sent, and to whom."""
         sent = [self.backend.key, request.messages, self.parameters.model_dump()]
-        return digest(["completion", *sent])
+        return digest(["completion", *sent, *([] if request.seed is None else [request.seed])])
 
     def unknown(self, requests: Sequence[Request]) -> list[Request]:
         """Those that would be asked, neighbours sharing the longest beginnings (for prefix caches)."""
-        return [
-            r
-            for r in sorted(set(requests), key=lambda r: (r.system, r.user))
-            if not self.store.has(self.key(r))
-        ]
+        return _sorted(r for r in set(requests) if not self.store.has(self.key(r)))
 
-    def ask(self, requests: Sequence[Request], label: str) -> dict[Request, Completion]:
-        """The completion of every request.
+    def ask(self, requests: Sequence[Request], label: str, line: Line | None = None) -> list[Completion]:
+        """The completion of every request, in turn.
+
+        Args:
+            requests: equal ones are asked once.
+            label: of the progress line.
+            line: a line that several calls of this share, in place of one of its own.
 
         Raises:
             Stopped: the budget does not reach; what was answered is kept.
             Unavailable: the server keeps failing; what was answered is kept.
         """
-        missing = self.unknown(requests)
-        line = Line(label, len(missing))
-        under_way = 0.0  # dollars at most
+        keys = {request: self.key(request) for request in requests}
+        missing = _sorted(r for r, key in keys.items() if not self.store.has(key))
+        shown = line or Line(label, len(missing))
+        answered = 0
 
         def affordable() -> Iterator[Request]:
-            nonlocal under_way
             for request in missing:
-                if not self.budget.affords(under_way + self._worst(request)):
+                if not self.budget.reserve(self._worst(request)):
                     return
-                under_way += self._worst(request)
                 yield request
 
         def keep(request: Request, completion: Completion) -> None:
-            nonlocal under_way
-            self.store.put(self.key(request), asdict(completion))
-            under_way -= self._worst(request)
-            if self.price:
-                self.budget.spent += self.price.cost(
-                    completion.input_tokens, completion.output_tokens, completion.cached_tokens
-                )
-            line.advance()
+            nonlocal answered
+            self.store.put(keys[request], dict(vars(completion)))
+            self.budget.settle(self._worst(request), self._cost(completion))
+            answered += 1
+            shown.advance()
 
         if missing:
             self.backend.complete(affordable(), self.parameters, keep)
-        line.close()
-        if line.done < len(missing):
+        if not line:
+            shown.close()
+        if answered < len(missing):
             raise Stopped(
-                f"--max-cost {self.budget.most:g} reached: {line.done} of {len(missing)} calls made for "
+                f"--max-cost {self.budget.most or 0:g} reached: {answered} of {len(missing)} calls made for "
                 f"${self.budget.spent:.4f}; give the same command again to go on"
             )
-        return self._known(requests)
+        found = {request: _completion(self.store.get(key)) for request, key in keys.items()}
+        for completion in found.values():
+            self.usage.add(completion)
+        return [found[request] for request in requests]
 
-    def _known(self, requests: Sequence[Request]) -> dict[Request, Completion]:
-        found = {}
-        for request in dict.fromkeys(requests):
-            value: dict[str, Any] = self.store.get(self.key(request)) or {}
-            top = tuple((token, logprob) for token, logprob in value["top"])
-            found[request] = Completion(**{**value, "top": top})
-            self.usage.add(found[request])
-        return found
+    def _cost(self, completion: Completion) -> float:
+        if self.price is None:
+            return 0.0
+        return self.price.cost(completion.input_tokens, completion.output_tokens, completion.cached_tokens)
 
     def _worst(self, request: Request) -> float:
         """Dollars that a call costs at most: a token has at least about two characters."""
         if self.price is None:
             return 0.0
         return self.price.cost(2 * request.likely_tokens, self.parameters.max_tokens)
+
+
+def _sorted(requests: Iterable[Request]) -> list[Request]:
+    return sorted(requests, key=lambda r: (r.system, r.user))
+
+
+def _completion(value: Any) -> Completion:
+    """As it was kept."""
+    return Completion(**{**value, "top": tuple((token, logprob) for token, logprob in value["top"])})

@@ -38,9 +38,9 @@ class LlmJudge:
     def verdicts(self, comparisons: Sequence[Comparison], label: str = "judge") -> list[Verdict]:
         """One for each comparison; equal and empty answers are not asked about."""
         wanted = {c: list(self.requests(c)) for c in dict.fromkeys(comparisons)}
-        completions = self.asker.ask([r for asked in wanted.values() for _, r in asked], label)
+        answers = iter(self.asker.ask([r for asked in wanted.values() for _, r in asked], label))
         found = {
-            c: [(a_first, parse(completions[r], self.spec)) for a_first, r in asked]
+            c: [(a_first, parse(next(answers), self.spec)) for a_first, _ in asked]
             for c, asked in wanted.items()
         }
         return [settled(c.a, c.b) or _verdict(found[c]) for c in comparisons]

@@ -85,7 +85,7 @@ class Server:
 
         for spoilt in range(self.retries + 1):
             start = time.monotonic()
-            given = parameters.model_dump(exclude_none=True)
+            given = parameters.model_dump(exclude_none=True) | _seed_of(request)
             sent = {k: v for k, v in given.items() if k not in self._without}
             if not sent.get("logprobs"):
                 sent.pop("logprobs", None)
@@ -104,6 +104,9 @@ class Server:
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if "logprob" in str(error) and "logprobs" in sent:
                     self._without |= {"logprobs", "top_logprobs"}
+                    continue
+                if "seed" in str(error) and "seed" in sent:
+                    self._without |= {"seed"}
                     continue
                 return Completion("", refused=_said(error))
             except openai.APIError as error:
@@ -135,6 +138,10 @@ def _completion(answer: Any, seconds: float) -> Completion:
         )  # fmt: skip
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         raise _Spoilt from None
+
+
+def _seed_of(request: Request) -> dict[str, int]:
+    return {} if request.seed is None else {"seed": request.seed}
 
 
 def _known(sent: dict[str, Any]) -> dict[str, Any]:

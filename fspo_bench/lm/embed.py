@@ -61,6 +61,13 @@ def sentence_embeddings(texts: Sequence[str], store: Store, embedder: str = SENT
     return np.array([known[text] for text in texts], dtype=np.float32)
 
 
+def unit_vectors(texts: Sequence[str]) -> Array:
+    """As `sentence_embeddings`, of texts that are met once: nothing is kept."""
+    model = _sentence_model(SENTENCES)
+    vectors: Array = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+    return vectors
+
+
 @cache
 def _sentence_model(name: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer

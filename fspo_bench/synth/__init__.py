@@ -1,1 +1,1 @@
-"""Synthetic preferences: made of a domain, and measured."""
+"""Making a task with language models, stage by stage, and measuring what was made."""

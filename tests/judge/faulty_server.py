@@ -37,6 +37,9 @@ class Server(ThreadingHTTPServer):
         self.answered: Counter[str] = Counter()  # by prompt, whole answers alone
         self.under_way = self.most_under_way = 0
 
+    def answer(self, asked: dict[str, Any]) -> tuple[str, dict[str, float]]:
+        return self.says(asked["messages"][-1]["content"])
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
@@ -72,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(400, json.dumps({"error": {"message": "logprobs are not supported"}}))
             return
         prompt = asked["messages"][-1]["content"]
-        body = json.dumps(self._completion(asked, prompt))
+        body = json.dumps(self._completion(asked))
         if fault == "cut":
             body = body[: len(body) // 2]
         elif fault == "html":
@@ -84,8 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.answered[prompt] += 1
         self._send(200, body, repeat=2 if fault == "twice" else 1)
 
-    def _completion(self, asked: dict[str, Any], prompt: str) -> dict[str, Any]:
-        text, likely = self.server.says(prompt)
+    def _completion(self, asked: dict[str, Any]) -> dict[str, Any]:
+        text, likely = self.server.answer(asked)
         choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}}
         if asked.get("logprobs"):
             top = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in likely.items()]
