@@ -46,7 +46,7 @@ def test_all_is_every_method_and_every_task_with_data(tiny_model: Path) -> None:
 def test_the_presets_source_is_taken_unless_another_is_given(tiny_model: Path) -> None:
     (micro,) = plan(Wanted(["base"], ["reviews"], "tiny"), PACK, "")
     (own,) = plan(Wanted(["base"], ["reviews"], "tiny", str(tiny_model), source="bundled"), PACK, "")
-    assert micro.task.spec.judge_reads == "words"
+    assert micro.task.spec.judge_reads == "lexicon"
     assert own.task.spec.judge_reads == "states"
     assert (micro.preset.source, own.preset.source) == ("micro", "bundled")
     with pytest.raises(UserError, match="--set source: method 'base' has no such setting"):

@@ -1,21 +1,29 @@
 """Micro versions of tasks: the same users, questions and labels, in a language of a few hundred words.
 
 A task that has a `micro.yaml` can be opened with `--source micro`. Users, traits, splits, loadings and so
-every label stay as they are; only the texts are written anew: a question is two things it is about, an
-answer names them and then says, word by word, which traits it speaks to. A model of a million weights can
-read and write that, so the mechanism of every method can be tried in seconds. Nothing measured on such
-texts says anything about language: it checks mechanisms, and tables say so.
+every label stay as they are (a few fixed users become several each, who differ in what they show); only
+the texts are written anew: a question is two things it is about, an answer names them and then says, word
+by word, which traits it speaks to. A model of a million weights can read and write that, so the mechanism
+of every method can be tried in seconds. Nothing measured on such texts says anything about language: it
+checks mechanisms, and tables say so.
 
     micro.yaml     instruction: advise
                    traits: {thrift: {"+": [cheap, ...], "-": [lavish, ...]}}   words of a trait's two ends
                    levels: {1: [toy, ...], 2: [...]}                           words of a scale's levels
+                   copies: 16                                                  users for each of the task's
+
+                   families: {exact: [physics, ...]}                           kinds that share a name
+
+A user with a level for each kind of question has each level's words for each family of kinds: `toy_exact`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -27,7 +35,7 @@ from fspo_bench.errors import UserError
 from fspo_bench.store import digest
 
 FILE = "micro.yaml"
-VERSION = 1  # raise when a text can change
+VERSION = 2  # raise when a text can change
 MAX_NEW_TOKENS = 16
 WORDS_OF_A_LEVEL = 2
 LEAST_TRAIT = 1.0  # of a user, to be named in the description
@@ -49,12 +57,37 @@ class Lexicon(Row):
     """One word that tells the tasks apart."""
     traits: dict[str, dict[str, list[str]]] = Field(default={})
     levels: dict[int, list[str]] = Field(default={})
+    families: dict[str, list[str]] = Field(default={})
+    copies: int = Field(default=1, ge=1)
+    """Users of each kind: a handful of fixed users tells nothing at any number of answers."""
+
+    def family(self, kind: str) -> str:
+        """The name that a kind of question goes by."""
+        return next((name for name, kinds in self.families.items() if kind in kinds), kind)
+
+    def wants(self, traits: Mapping[str, float]) -> dict[str, float]:
+        """A user's traits, those of a family together as their mean."""
+        together: dict[str, list[float]] = defaultdict(list)
+        for kind, x in traits.items():
+            together[self.family(kind)].append(x)
+        return {name: sum(xs) / len(xs) for name, xs in together.items()}
 
     @property
     def words(self) -> list[str]:
         """All of them."""
-        ends = [words for trait in self.traits.values() for words in trait.values()]
-        return [word for words in [*ends, *self.levels.values()] for word in words]
+        return list(self.meanings)
+
+    @cached_property
+    def meanings(self) -> dict[str, str]:
+        """What each word says: an end of a trait, or a level."""
+        ends = {f"{trait} {end}": words for trait, of in self.traits.items() for end, words in of.items()}
+        said = {**ends, **{f"level {level}": words for level, words in self.levels.items()}}
+        return {word: meaning for meaning, words in said.items() for word in words}
+
+    def meaning(self, word: str, asked: Collection[str]) -> str:
+        """What a word says in an answer to a question; a family's word says nothing of another."""
+        level, _, kind = word.partition("_")
+        return "weak" if word in WEAK else self.meanings.get(level, "") if not kind or kind in asked else ""
 
 
 def read_lexicon(folder: Path) -> Lexicon:
@@ -79,7 +112,7 @@ def micro(task: Task) -> Task:
 
     def kind_of(question_id: str) -> str:
         kind = task.questions[question_id].kind
-        return kind if kind in kinds else ""
+        return lexicon.family(kind) if kind in kinds else ""
 
     questions = {
         q: question.model_copy(update={"prompt": writer.question(topics[q], kind_of(q))})
@@ -92,12 +125,18 @@ def micro(task: Task) -> Task:
         text = next(draft for draft in drafts if (a.question_id, draft) not in taken)
         taken.add((a.question_id, text))
         answers[a.answer_id] = a.model_copy(update={"text": text})
+    ids_of = {u: [u, *(f"{u}~{n}" for n in range(2, lexicon.copies + 1))] for u in task.users}
     users = {
-        u.user_id: u.model_copy(update={"description": writer.description(u.traits)})
+        id_: u.model_copy(update={"user_id": id_, "description": writer.description(lexicon.wants(u.traits))})
         for u in task.users.values()
+        for id_ in ids_of[u.user_id]
     }
     spec = task.spec.model_copy(
-        update={"instruction": lexicon.instruction, "max_new_tokens": MAX_NEW_TOKENS, "judge_reads": "words"}
+        update={
+            "instruction": lexicon.instruction,
+            "max_new_tokens": MAX_NEW_TOKENS,
+            "judge_reads": "lexicon",
+        }
     )
     return replace(
         task, spec=spec, questions=questions, answers=answers, users=users,
@@ -119,17 +158,18 @@ class Writer:
     def answer(self, topic: Sequence[str], kind: str, answer: Answer, draft: int = 0) -> str:
         """The same words for the same draft every time; on a scale the kind stands before the level's."""
         rng = random.Random(f"{answer.answer_id} {draft}")
-        words = self.words(answer.loadings, rng)
+        words = self.words(kind, answer.loadings, rng)
         if answer.weak:
             words += rng.sample(WEAK, 2)
         return " ".join([*topic, ":", *([kind] if kind and self.scale else []), *words, "."])
 
-    def words(self, loadings: Mapping[str, float], rng: random.Random) -> list[str]:
+    def words(self, kind: str, loadings: Mapping[str, float], rng: random.Random) -> list[str]:
         """A trait's words as often as it is strong, in random order."""
         chosen = []
         for trait, x in loadings.items():
             if trait == self.scale:
-                chosen += rng.sample(self.lexicon.levels[round(x)], WORDS_OF_A_LEVEL)
+                chosen += rng.sample([of_kind(w, kind) for w in self.lexicon.levels[round(x)]],
+                                     WORDS_OF_A_LEVEL)  # fmt: skip
             else:
                 end = self.lexicon.traits[trait]["+" if x > 0 else "-"]
                 chosen += rng.sample(end, min(len(end), round(abs(x) + 0.01)))
@@ -138,9 +178,14 @@ class Writer:
     def description(self, traits: Mapping[str, float]) -> str:
         """What a user wants, in the first words of the traits' ends or the levels."""
         if self.scale:
-            levels = {kind: self.lexicon.levels[round(x)][0] for kind, x in traits.items()}
-            named = [w for kind, word in levels.items() for w in (kind, word) if w != self.scale]
+            named = [of_kind(self.lexicon.levels[round(x)][0], "" if kind == self.scale else kind)
+                     for kind, x in traits.items()]  # fmt: skip
         else:
             strong = {t: "+" if x > 0 else "-" for t, x in traits.items() if abs(x) >= LEAST_TRAIT}
             named = [self.lexicon.traits[trait][end][0] for trait, end in strong.items()]
         return " ".join([*named, "."])
+
+
+def of_kind(word: str, kind: str) -> str:
+    """A level's word in one family: `term_exact` is not said of music."""
+    return f"{word}_{kind}" if kind else word

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,7 +59,8 @@ def open_task(
         UserError: naming what is wrong, and where.
     """
     if (chosen := source_of(folder, source, data_dir)) != "hub":
-        return micro(load_task(folder)) if chosen == "micro" else load_task(folder)
+        stamp = tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in sorted(folder.iterdir()))
+        return _from_files(folder, chosen, stamp)
     module = _hub(folder)
     options = replaced(module.Options(), settings or {})
     if data_dir and not data_dir.is_dir():
@@ -66,6 +68,12 @@ def open_task(
     rows = module.load(data_dir, options)
     key = [file_sha256(folder / "task.yaml"), file_sha256(folder / "hub.py"), asdict(options)]
     return _task(folder, rows, key)
+
+
+@lru_cache(maxsize=16)
+def _from_files(folder: Path, chosen: str, stamp: tuple[tuple[str, int, int], ...]) -> Task:
+    """A grid opens a task for every run; `stamp` changes with the files."""
+    return micro(load_task(folder)) if chosen == "micro" else load_task(folder)
 
 
 def _hub(folder: Path) -> ModuleType:

@@ -54,7 +54,7 @@ class TaskSpec(Row):
     weak_share: float = Field(default=0.0, ge=0, le=1)  # share of drawn pairs that hold a weak answer
     weak_penalty: float = Field(default=0.0, ge=0)  # utility a weak answer lacks for everybody
     shots: int = Field(default=8, ge=1)  # that every test user can show: proved by `validate`
-    judge_reads: Literal["states", "words"] = "states"  # what the offline judge knows a text by
+    judge_reads: Literal["states", "lexicon"] = "states"  # what the offline judge knows a text by
     nearest: str = ""  # a scale on which users want the answer nearest to themselves (see `Task.worth`)
 
 

@@ -1,8 +1,8 @@
 """The offline judge: P(this user prefers answer a to answer b), with no network and no key.
 
 It reads the question and one answer at a time and predicts which traits the answer speaks to, and
-how weak it is: ridge regression from the frozen hidden states of SmolLM2 (from the words themselves
-where a task's texts are of a few words, `micro`). An answer's worth to a
+how weak it is: ridge regression from the frozen hidden states of SmolLM2 (from what the words mean where
+a task's texts are of a few hundred, `micro`). An answer's worth to a
 user is the user's true traits times the predicted loadings, less the task's penalty for weakness;
 P is a logistic of the difference in worth. Answers are scored one by one, so position cannot
 matter, and no method's name is ever seen.
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load_file, save_file
 
+from fspo_bench.data.micro import read_lexicon
 from fspo_bench.data.task_files import load_task
 from fspo_bench.data.tasks import Answer, Task, User
 from fspo_bench.judge.pairs import determined_pairs
@@ -215,17 +216,18 @@ def _slope(
 
 def _read(task: Task, texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
     """Features of each text."""
-    return _read_states(texts) if task.spec.judge_reads == "states" else _read_words(task, texts)
+    return _read_states(texts) if task.spec.judge_reads == "states" else _read_lexicon(task, texts)
 
 
-def _read_words(task: Task, texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
-    """How often each word of the judge-only answers stands in the answer, and its share of the answer;
-    beside them how much of the question is taken up, and how much is said twice."""
-    known = sorted({w for q in task.questions_of("judge") for a in task.answers_to[q.question_id]
-                    for w in a.text.split()})  # fmt: skip
+def _read_lexicon(task: Task, texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
+    """How often each meaning stands in the answer, and its share of the words; beside them how much of the
+    question is taken up, and how much is said twice. Words of one meaning are worth the same."""
+    lexicon = read_lexicon(task.folder)
+    meanings = sorted({*lexicon.meanings.values(), WEAK})
     for question, answer in texts:
         words, asked = answer.split(), set(question.split())
-        counts = np.array([words.count(w) for w in known], dtype=np.float32)
+        said = [lexicon.meaning(word, asked) for word in words]
+        counts = np.array([said.count(m) for m in meanings], dtype=np.float32)
         about = len(asked & set(words)) / len(asked)
         twice = 1 - len(set(words)) / max(1, len(words))
         shares = counts / max(1, len(words))

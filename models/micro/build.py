@@ -19,7 +19,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from fspo_bench.data.micro import TOPICS, WEAK, Writer, micro, read_lexicon
+from fspo_bench.data.micro import TOPICS, WEAK, Writer, micro, of_kind, read_lexicon
 from fspo_bench.data.task_files import load_task
 from fspo_bench.data.tasks import Answer, Task
 from fspo_bench.describe import REQUEST
@@ -38,6 +38,7 @@ SIZES = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4,
 STEPS, BATCH, POOL, PEAK_LR = 4500, 24, 16, 3e-3
 WEAK_SHARE = 0.03
 KINDS_OF_A_CHAT = (1, 4)  # few, so that one comes up again
+CHOICE = (2, 5)  # an author likes best one of so many
 LIKED_SHARE = 0.6  # of an author's answers are to their liking, the others anyone's
 TYPICAL_SHARE = 0.7  # of answers to nobody: as is usual for the topic
 
@@ -56,17 +57,17 @@ class World:
     @classmethod
     def of(cls, task: Task) -> World:
         traits = {k for u in task.users.values() for k in u.traits}
-        kinds = sorted({q.kind for q in task.questions.values()} & traits)
+        lexicon = read_lexicon(task.folder)
+        kinds = sorted({lexicon.family(q.kind) for q in task.questions.values() if q.kind in traits})
         strengths = sorted({abs(x) for a in task.answers.values() for x in a.loadings.values()})
         asked = frozenset(q.prompt for q in micro(task).questions_of("test"))
-        return cls(
-            Writer(read_lexicon(task.folder), task.spec.nearest), tuple(kinds), tuple(strengths), asked
-        )
+        return cls(Writer(lexicon, task.spec.nearest), tuple(kinds), tuple(strengths), asked)
 
     def author(self, rng: random.Random) -> dict[str, float]:
-        """Traits of somebody."""
+        """Traits of somebody; on a scale some have few fields: there a model learns to look one up."""
         if self.writer.scale:
-            return {k: float(rng.randint(1, 5)) for k in self.kinds or (self.writer.scale,)}
+            fields = rng.sample(self.kinds, rng.randint(1, len(self.kinds))) if self.kinds else ()
+            return {k: float(rng.randint(1, 5)) for k in fields or (self.writer.scale,)}
         traits = list(self.writer.lexicon.traits)
         return {t: rng.choice([-2.0, -1.0, 1.0, 2.0]) for t in rng.sample(traits, min(6, len(traits)))}
 
@@ -116,9 +117,10 @@ def documents(worlds: list[World], rng: random.Random) -> Iterator[list[dict[str
         author = world.author(rng)
         described = world.writer.description(author)
         kind = rng.choices(["answers", "mixed", "author", "described", "describing"], [25, 10, 25, 30, 10])[0]
-        n = rng.randint(1, 2) if kind == "answers" else rng.randint(3, 9)
-        choice = {"answers": 1, "mixed": 1, "described": 4}.get(kind, 2)
-        kinds = rng.sample(world.kinds, min(rng.randint(*KINDS_OF_A_CHAT), len(world.kinds)))
+        n = rng.randint(1, 2) if kind == "answers" else rng.randint(1, 9)
+        choice = {"answers": 1, "mixed": 1, "described": 4}.get(kind, rng.choice(CHOICE))
+        known = [k for k in world.kinds if k in author] or list(world.kinds)
+        kinds = rng.sample(known, min(rng.randint(*KINDS_OF_A_CHAT), len(known)))
         liked = [choice if kind == "described" or rng.random() < LIKED_SHARE else 1 for _ in range(n)]
         turns = [world.turn(rng, author, kinds, of) for of in liked]
         system = {"author": shots_context(Seen(show_rejected=False)).system,
@@ -140,11 +142,9 @@ def tokenizer(worlds: list[World]) -> PreTrainedTokenizerFast:
          "0 1 2 3 4 5 6 7 8 9 ? : . ; , - < > | / #"]
     )  # fmt: skip
     words = [*TOPICS, *WEAK, *re.findall(r"\w+|[^\w\s]", said)]
-    words += [
-        w
-        for world in worlds
-        for w in (world.writer.lexicon.instruction, *world.kinds, *world.writer.lexicon.words)
-    ]
+    for writer, kinds in ((world.writer, world.kinds) for world in worlds):
+        words += [writer.lexicon.instruction, *kinds, *writer.lexicon.words]
+        words += [of_kind(word, kind) for kind in kinds if writer.scale for word in writer.lexicon.words]
     vocabulary = {word: n for n, word in enumerate([*SPECIALS, *sorted(set(words))])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -23,16 +23,28 @@ def test_labels_are_those_of_the_task_itself(name: str) -> None:
     task = load_task(builtin_root() / "tasks" / name)
     small = micro(task)
     assert small.hash != task.hash
-    assert {u.user_id: (u.split, u.traits) for u in small.users.values()} == {
-        u.user_id: (u.split, u.traits) for u in task.users.values()
-    }
-    of_task, of_small = ({e.user_id: e for e in t.test_episodes(4, 3, 20, 0)} for t in (task, small))
+    people = {u.user_id: (u.split, u.traits) for u in task.users.values()}
+    assert {u.user_id: (u.split, u.traits) for u in small.users.values() if u.user_id in people} == people
+    of_task, of_small = (
+        {e.user_id: e for e in t.test_episodes(4, 3, len(t.users_of("test")), 0)} for t in (task, small)
+    )
     places = {(a.question_id, a.text): a.answer_id for a in task.answers.values()}
     by_id = {a.answer_id: a.text for a in small.answers.values()}
     for user, episode in of_task.items():
         for shot, same in zip(episode.shots, of_small[user].shots, strict=True):
             assert same.chosen == by_id[places[shot.question_id, shot.chosen]]
             assert same.rejected == by_id[places[shot.question_id, shot.rejected]]
+
+
+def test_a_few_fixed_users_become_several_each() -> None:
+    task = load_task(builtin_root() / "tasks" / "reviews")
+    small = micro(task)
+    copies = [u for u in small.users.values() if u.user_id.split("~")[0] == "positive+concise"]
+    assert len(small.users) == len(copies) * len(task.users) > 4 * len(task.users)
+    assert all(u.traits == task.users["positive+concise"].traits and u.split == "test" for u in copies)
+    shots = {e.shots for e in small.test_episodes(8, 1, len(small.users), 0)
+             if e.user_id in {u.user_id for u in copies}}  # fmt: skip
+    assert len(shots) == len(copies)
 
 
 @pytest.mark.parametrize("name", TASKS)
