@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -120,7 +120,7 @@ class Crew:
         with ThreadPoolExecutor(max(1, len(by))) as pool:
             jobs = [pool.submit(work, key, places) for key, places in by.items()]
             try:
-                for job in jobs:
+                for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
                     job.result()
             except BaseException:
                 self.budget.closed = True  # the others finish what is under way and ask no more

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
-from fspo_bench.errors import UserError
+from fspo_bench.errors import Stopped, UserError
 from fspo_bench.store import write_atomic
 
 Row = dict[str, Any]
@@ -46,20 +46,24 @@ class Journal:
     """Answers of the window under way, by key; each is on disk before the next is counted."""
 
     def __init__(self, file: Path) -> None:
-        self.file = file
+        """Read what is there.
+
+        Raises:
+            Stopped: another process is at work on it.
+        """
         self._lock = Lock()
+        self._out = file.open("ab")
+        _claim(self._out, file)
         self._known: dict[str, Any] = {}
         whole = 0
-        if file.exists():
-            with file.open("rb") as lines:
-                for line in lines:
-                    if not line.endswith(b"\n"):  # killed in the middle of it
-                        break
-                    key, value = json.loads(line)
-                    self._known[key] = value
-                    whole += len(line)
-            os.truncate(file, whole)
-        self._out = file.open("ab")
+        with file.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):  # killed in the middle of it
+                    break
+                key, value = json.loads(line)
+                self._known[key] = value
+                whole += len(line)
+        self._out.truncate(whole)
 
     def get(self, key: str) -> Any | None:
         return self._known.get(key)
@@ -81,6 +85,18 @@ class Journal:
     def close(self) -> None:
         """No more answers come."""
         self._out.close()
+
+
+def _claim(out: BinaryIO, file: Path) -> None:
+    """Keep a second process from the same part, where the system has locks; they go with the process."""
+    try:
+        import fcntl
+
+        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Stopped(f"'{file}' is in use: another process makes this part; let it end") from None
+    except (ImportError, OSError):
+        return
 
 
 class Growing:

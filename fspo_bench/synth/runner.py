@@ -134,31 +134,39 @@ class Synthesis:
         return False
 
     def _make(self, kind: type[Stage], shard: Shard) -> None:
-        """Make a stage's items window by window."""
-        names = [shard.file(file) for file in kind.files]
-        growing, journal = Growing(self.folder, names), Journal(journal_of(self.folder, names[0]))
-        line = Line(names[0], 0)
+        """Make a stage's items window by window.
+
+        Raises:
+            Stopped: another process makes them.
+        """
+        name = shard.file(kind.files[0])
+        journal, line = Journal(journal_of(self.folder, name)), Line(name, 0)
+        try:
+            if not self._there(name):  # else another process has just finished it
+                self._grow(kind, shard, journal, line)
+        finally:
+            journal.close()
+
+    def _grow(self, kind: type[Stage], shard: Shard, journal: Journal, line: Line) -> None:
         crew = Crew(self.models, journal, line, self.domain.prices, self.budget, self.domain.seed)
         stage = kind(Work(self.domain, self.folder, crew, self.embed))
-        usage = self.folder / f"usage.{names[0]}.json"
+        growing = Growing(self.folder, [shard.file(file) for file in kind.files])
+        usage = self.folder / f"usage.{line.label}.json"
         before = read_json(usage) or {}
         numbers = shard.range(stage.items)
         window = max(1, int(CALLS // max(stage.calls, 1)))
-        try:
-            while growing.done < len(numbers):
-                start = numbers.start + growing.done
-                todo = range(start, min(start + window, numbers.stop))
-                line.total = line.done + round(stage.calls * (numbers.stop - start))
-                growing.add(((shard.file(file), row) for file, row in stage.make(todo)), len(todo))
-                used = {key: value + before.get(key, 0) for key, value in crew.used().items()}
-                write_atomic(usage, json.dumps(used))
-                journal.clear()
-        finally:
-            journal.close()
+        while growing.done < len(numbers):
+            start = numbers.start + growing.done
+            todo = range(start, min(start + window, numbers.stop))
+            line.total = line.done + round(stage.calls * (numbers.stop - start))
+            growing.add(((shard.file(file), row) for file, row in stage.make(todo)), len(todo))
+            used = {key: value + before.get(key, 0) for key, value in crew.used().items()}
+            write_atomic(usage, json.dumps(used))
+            journal.clear()
         line.total = line.done
         line.close()
         for why, count in crew.refused.most_common(1):
-            say(f"{names[0]}: {count:,} requests were refused ({why})")
+            say(f"{line.label}: {count:,} requests were refused ({why})")
         growing.finish()
 
 

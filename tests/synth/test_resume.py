@@ -241,6 +241,14 @@ def test_the_budget_is_never_passed_and_the_same_command_goes_on(
     }
 
 
+def test_two_processes_never_make_the_same_part(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "calls.labels.jsonl")
+    with pytest.raises(Stopped, match="is in use: another process makes this part"):
+        Journal(tmp_path / "calls.labels.jsonl")
+    first.close()
+    Journal(tmp_path / "calls.labels.jsonl").close()
+
+
 def test_rows_are_read_by_number(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"n": 0}\n{"n": 1, "t": "é"}\n{"n": 2}\n', encoding="utf-8")
     rows = files.Lines(tmp_path / "rows.jsonl")

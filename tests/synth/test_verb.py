@@ -12,7 +12,9 @@ import yaml
 
 from fspo_bench.cli import main
 from fspo_bench.data.task_files import load_task
+from fspo_bench.judge.servers import Server
 from fspo_bench.packs import builtin_root
+from fspo_bench.synth.crew import open_model
 from fspo_bench.synth.domain import read_domain
 from fspo_bench.synth.forecast import parts, table
 from fspo_bench.synth.labels import is_open, outcome, settled
@@ -121,6 +123,18 @@ def test_the_bundled_domains_run(name: str, tmp_path: Path, file: Path) -> None:
     run._begin()
     assert [run._complete(kind) for kind in STAGES[:3]] == [True] * 3
     assert (run.folder / "responses.jsonl").stat().st_size
+
+
+def test_no_key_goes_to_a_server_that_it_is_not_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "theirs")
+    monkeypatch.setenv("OPENAI_API_KEY_LLM_EXAMPLE_ORG", "ours")
+    assert Server("m")._api_key() == "theirs"
+    assert Server("m", base_url="https://llm.example.org:8000/v1")._api_key() == "ours"
+    assert Server("m", base_url="http://localhost:8000/v1")._api_key() == "none"
+    opened = open_model("openai/org/name@v2@http://localhost:8000/v1", 3)
+    assert opened.name == "openai/org/name@v2"
+    assert isinstance(opened.backend, Server)
+    assert opened.backend.base_url == "http://localhost:8000/v1"
 
 
 def test_outcomes() -> None:
