@@ -52,6 +52,7 @@ def killed(sft: Path, folder: Path, into: Path) -> Path:
     return into
 
 
+@pytest.mark.timeout(900)
 def test_two_processes_train_as_one_and_go_on_for_each_other(tiny_model: Path, tmp_path: Path) -> None:
     model, jobs = str(tiny_model), []
     alone = {rank: train(model, rank, tmp_path / f"one-{rank}") for rank in (0, 4)}
