@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from fspo_bench.cli import main
@@ -205,6 +204,7 @@ def test_a_grid_of_twelve_survives_a_killed_worker(tmp_path: Path) -> None:
 
 def _kill_a_worker(driver: int) -> bool:
     """Kill one of the driver's workers once it is at a task."""
+    psutil = pytest.importorskip("psutil")
     for _ in range(3000):
         for process in psutil.Process(driver).children(recursive=True):
             try:
