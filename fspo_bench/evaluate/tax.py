@@ -171,11 +171,13 @@ def _evaluate(
 ) -> Iterator[tuple[str, Scores]]:
     """Each task's scores; a metric that cannot be paired has none."""
     import lm_eval
+    import torch
     from lm_eval.models.huggingface import HFLM
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     found = lm_eval.evaluate(
-        HFLM(**arguments, batch_size=BATCH), {"tasks": dict(tasks), "groups": {}}, limit=asked.limit,
-        apply_chat_template=asked.chat_template, bootstrap_iters=0,
+        HFLM(**arguments, batch_size=BATCH, device=device), {"tasks": dict(tasks), "groups": {}},
+        limit=asked.limit, apply_chat_template=asked.chat_template, bootstrap_iters=0,
     )  # fmt: skip
     for name, task in tasks.items():
         scores: Scores = {}
