@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,22 +153,31 @@ def markdown(found: Report, figures: bool = False) -> str:
         if section.measures:
             lines += ["", *_table(section.measures)]
         if section.notes:
-            lines += ["", *(f"- {note}" for note in section.notes)]
+            lines += ["", *(f"- {_safe(note)}" for note in section.notes)]
         if figures:
             for plot in section.plots:
-                lines += ["", f"![{plot.alt}]({plot.name}.svg)"]
+                lines += ["", f"![{_safe(plot.alt)}]({plot.name}.svg)"]
     return "\n".join(lines)
 
 
 def _table(measures: Sequence[Measure]) -> Iterator[str]:
     if all(m.interval is None and not m.n for m in measures):
-        yield from ("| | count |", "|---|---|", *(f"| {m.what} | {_shown(m.value, m)} |" for m in measures))
+        yield from (
+            "| | count |",
+            "|---|---|",
+            *(f"| {_safe(m.what)} | {_shown(m.value, m)} |" for m in measures),
+        )
         return
     yield from ("| figure | value | 95% interval | n |", "|---|---|---|---|")
     for m in measures:
         interval = " to ".join(_shown(x, m) for x in m.interval) if m.interval else "-"
         n = ", ".join(f"{count:,} {what}" for what, count in m.n.items() if count)
-        yield f"| {m.what} | {_shown(m.value, m)} | {interval} | {n} |"
+        yield f"| {_safe(m.what)} | {_shown(m.value, m)} | {interval} | {n} |"
+
+
+def _safe(text: str) -> str:
+    """One line in which no tag, link or cell begins: prompts and names are a model's or a stranger's."""
+    return re.sub(r"([\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def _shown(x: float, m: Measure) -> str:

@@ -14,7 +14,7 @@ from fspo_bench.errors import UserError
 from fspo_bench.store import Store
 from fspo_bench.synth import report as report_module
 from fspo_bench.synth.metrics import LN2
-from fspo_bench.synth.report import Report, as_json, report
+from fspo_bench.synth.report import Report, as_json, markdown, report
 from fspo_bench.synth.sections import Measure, Section
 from tests.conftest import write_rows, write_task
 from tests.made import edit, rated_task
@@ -167,6 +167,16 @@ def test_near_duplicates_are_shown(tmp_path: Path) -> None:
     assert section(found, "Near-duplicates").notes == [
         "1.00: “How do I cook rice?” and “how do I cook rice?”"
     ]
+
+
+def test_what_a_model_wrote_is_no_markup(tmp_path: Path) -> None:
+    folder = write_stages(tmp_path / "task")
+    prompts = ["Why <img src=x> [so](http://there) | or not?"] * 2
+    rows = [{"question_id": f"q{n}", "prompt": p, "seed": True} for n, p in enumerate(prompts)]
+    write_rows(folder / ".synth" / "questions.jsonl", rows)
+    text = markdown(made(folder))
+    assert r"“Why &lt;img src=x&gt; \[so\](http://there) \| or not?”" in text
+    assert "<img" not in text
 
 
 # --- the verb ---
