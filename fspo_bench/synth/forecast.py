@@ -13,7 +13,7 @@ from fspo_bench.synth.domain import Domain, spread
 from fspo_bench.synth.questions import A_CALL, EXAMPLES
 
 SENTENCE, DESCRIPTION = 20, 70  # words
-SECONDS_A_CALL = 2.0  # assumed where none has been made
+SECONDS_A_CALL, SECONDS_A_TOKEN = 0.5, 0.02  # assumed where none has been made
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def table(
     cost, time = [0.0, 0.0], [0.0, 0.0]
     for part in todo:
         dollars = _dollars(part, domain, models)
-        each = measured.get(part.stage, SECONDS_A_CALL) / concurrency / (len(models) if part.ensemble else 1)
+        each = measured.get(part.stage, SECONDS_A_CALL + SECONDS_A_TOKEN * part.writes)
+        each /= concurrency * (len(models) if part.ensemble else 1)
         ends = (part.calls, part.most)
         for n, calls in enumerate(ends):
             cost[n], time[n] = cost[n] + calls * dollars, time[n] + calls * each
@@ -120,7 +121,7 @@ def table(
     speed = (
         f"measured here ({', '.join(known)})"
         if known
-        else f"{SECONDS_A_CALL:g} s, assumed: none has been made here yet"
+        else "assumed (0.5 s, and 0.02 s a token written): none has been made here yet"
     )
     lines.append(f"time of a call: {speed}; {concurrency} at a time for each model")
     return "\n".join(lines)

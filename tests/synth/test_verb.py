@@ -94,7 +94,7 @@ def test_a_dry_run_asks_nothing_and_says_what_it_takes(
     assert re.search(r"^personas +1,500 +[\d,]+ +[\d,]+ +\$\d", out, re.MULTILINE)
     assert re.search(r"^labels +[\d,]+ to [\d,]+", out, re.MULTILINE)
     assert re.search(r"^all +\$[\d.]+ to \$[\d.]+ +\d+ min", out, re.MULTILINE)
-    assert "2 s, assumed" in out
+    assert "assumed (0.5 s, and 0.02 s a token written)" in out
     assert not (tmp_path / "out").exists()
     assert main([*argv, "--dry-run", "--model", "openai/other", "--scale", "0.1"]) == 0
     assert "leaves out openai/other, without a price" in capsys.readouterr().out
