@@ -40,11 +40,12 @@ judge-cards: .venv/ready
 leaderboard: .venv/ready
 	$(BIN)/fspo-bench leaderboard
 
-# The micro policy keeps one core busy, so two seeds run side by side; the last command finds all runs done.
-REPRODUCE = $(BIN)/fspo-bench reproduce roleplay,elix,reviews,ablation --preset tiny
+# The micro policy keeps one core busy, so two go side by side; the last command finds every run done.
+REPRODUCE = $(BIN)/fspo-bench reproduce --preset tiny
 reproduce-ci: .venv/ready
-	printf '0\n1\n2\n' | OMP_NUM_THREADS=1 xargs -P 2 -I SEED $(REPRODUCE) --seeds SEED
-	$(REPRODUCE) --seeds 0,1,2 --strict
+	for seed in 0 1 2; do echo roleplay,ablation $$seed; echo elix,reviews $$seed; done | \
+		OMP_NUM_THREADS=1 xargs -P 2 -L 1 sh -c '$(REPRODUCE) "$$0" --seeds "$$1"'
+	$(REPRODUCE) roleplay,elix,reviews,ablation --seeds 0,1,2 --strict
 
 micro: .venv/ready
 	$(BIN)/python models/micro/build.py
