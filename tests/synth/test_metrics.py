@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
@@ -88,6 +88,7 @@ def test_wilson_agrees_with_scipy() -> None:
         assert wilson(hits, n) == pytest.approx((100 * expected.low, 100 * expected.high))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc ", max_size=6), max_size=30), st.integers(1, 5), st.randoms())
 def test_the_sample_of_texts_hangs_on_no_order(texts: list[str], most: int, rng: random.Random) -> None:
     samples = []
@@ -205,6 +206,7 @@ def test_two_users_have_a_rate_and_no_interval() -> None:
     assert np.isnan(mean.low)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from([-1, 0, 1]), min_size=7, max_size=7), min_size=3, max_size=8))
 def test_disagreement_is_counted_as_by_hand(rows: list[list[int]]) -> None:
     found = Disagreement.of(table_of(rows), least=2)
