@@ -52,7 +52,7 @@ class Server:
         from openai import AsyncOpenAI
 
         async with AsyncOpenAI(
-            api_key=self._api_key(), base_url=self.base_url or None, timeout=self.timeout,
+            api_key=self.api_key(), base_url=self.base_url or None, timeout=self.timeout,
             max_retries=self.retries,
         ) as client:  # fmt: skip
 
@@ -68,7 +68,12 @@ class Server:
                     each.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    def _api_key(self) -> str:
+    def api_key(self) -> str:
+        """What the server is sent as a key.
+
+        Raises:
+            UserError: there is none for OpenAI's own server.
+        """
         if self.base_url:
             host = re.sub(r"\W", "_", urlsplit(self.base_url).hostname or "").upper()
             return os.environ.get(f"OPENAI_API_KEY_{host}") or "none"

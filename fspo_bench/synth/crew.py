@@ -152,6 +152,19 @@ class Crew:
         }
 
 
+def require_keys(models: Iterable[Model]) -> None:
+    """Find a missing key before any work.
+
+    Raises:
+        UserError: there is none.
+    """
+    from fspo_bench.judge.servers import Server
+
+    for model in models:
+        if isinstance(model.backend, Server):
+            model.backend.api_key()
+
+
 def check_models(models: Iterable[Model], prices: dict[str, Price], max_cost: float | None) -> None:
     """No model twice; a price for each where a cost is not to be passed.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def synth(arguments: argparse.Namespace) -> None:
     """Make a task, or go on making it."""
     from fspo_bench.judge.calls import Budget
-    from fspo_bench.synth.crew import check_models, open_model
+    from fspo_bench.synth.crew import check_models, open_model, require_keys
     from fspo_bench.synth.domain import read_domain
     from fspo_bench.synth.forecast import table
     from fspo_bench.synth.runner import Synthesis
@@ -39,6 +39,7 @@ def synth(arguments: argparse.Namespace) -> None:
         made, seconds = synthesis.made(), synthesis.seconds()
         print(table(domain, synthesis.names, arguments.concurrency, made, seconds))
         return
+    require_keys(models)
     figures = synthesis.run()
     if arguments.json:
         print(

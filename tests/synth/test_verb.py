@@ -80,6 +80,16 @@ def test_a_slip_is_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_missing_key_is_said_before_any_work(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["synth", str(file), "--model", "openai/a", "--out", str(tmp_path / "out")]) == 2
+    assert "no OPENAI_API_KEY in the environment" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_task_without_a_domain_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["synth", "prism", "--model", "openai/a", "--out", str(tmp_path / "out")]) == 2
     assert "task 'prism' has no domain.yaml" in capsys.readouterr().err
@@ -128,9 +138,9 @@ def test_the_bundled_domains_run(name: str, tmp_path: Path, file: Path) -> None:
 def test_no_key_goes_to_a_server_that_it_is_not_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "theirs")
     monkeypatch.setenv("OPENAI_API_KEY_LLM_EXAMPLE_ORG", "ours")
-    assert Server("m")._api_key() == "theirs"
-    assert Server("m", base_url="https://llm.example.org:8000/v1")._api_key() == "ours"
-    assert Server("m", base_url="http://localhost:8000/v1")._api_key() == "none"
+    assert Server("m").api_key() == "theirs"
+    assert Server("m", base_url="https://llm.example.org:8000/v1").api_key() == "ours"
+    assert Server("m", base_url="http://localhost:8000/v1").api_key() == "none"
     opened = open_model("openai/org/name@v2@http://localhost:8000/v1", 3)
     assert opened.name == "openai/org/name@v2"
     assert isinstance(opened.backend, Server)
