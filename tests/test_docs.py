@@ -27,7 +27,7 @@ PAGES = sorted(file for pattern in EVERYWHERE for file in ROOT.glob(pattern))
 SHELL = ("", "sh", "bash")
 TOOLS = (
     "accelerate", "cat", "curl", "git", "hf", "lm_eval", "make", "mkdocs", "pip", "python", "ray", "sbatch",
-    "torchrun", "vllm",
+    "sed", "seq", "torchrun", "vllm", "xargs",
 )  # fmt: skip
 """Programs that documents may name beside fspo-bench."""
 FENCE = re.compile(r"^(<!-- run -->\n)?( *)(`{3,}|~{3,})([^\n`]*)\n(.*?)^\2\3[ \t]*$", re.M | re.S)

@@ -181,14 +181,16 @@ def _same_reference(
 
 def _write(file: Path, record: Record, verified: bool, answered: Sequence[Answered]) -> None:
     rows = [{k: v for k, v in asdict(a).items() if k != "shots"} for a in answered]
-    entry = Entry(record=record, verified=verified, digest=_digest(record, verified, rows))
+    entry = Entry(
+        record=record, verified=verified, digest=_digest(record.model_dump(mode="json"), verified, rows)
+    )
     text = "".join(canonical(row) + "\n" for row in rows)
     write_atomic(file.with_suffix(".jsonl.gz"), gzip.compress(text.encode(), mtime=0))
     write_atomic(file, entry.model_dump_json(indent=2) + "\n")
 
 
-def _digest(record: Record, verified: bool, rows: Sequence[dict[str, Any]]) -> str:
-    return digest([FORMAT, record.model_dump(mode="json"), verified, list(rows)])
+def _digest(record: dict[str, Any], verified: bool, rows: Sequence[dict[str, Any]]) -> str:
+    return digest([FORMAT, record, verified, list(rows)])
 
 
 def read_entries(root: Path) -> list[Submitted]:
@@ -212,7 +214,8 @@ def _read(file: Path) -> Submitted:
     record = entry.record
     if (record.task, record.method, record.id) != (file.parent.parent.name, file.parent.name, file.stem):
         raise UserError(f"{file}: holds run {record.task}/{record.method}/{record.id}; move it there")
-    if entry.digest != _digest(record, entry.verified, rows):
+    written = record.model_dump(mode="json", exclude_unset=True)  # without fields that came in since
+    if entry.digest != _digest(written, entry.verified, rows):
         raise UserError(f"{file}: was edited by hand (its digest is another's); submit the run again")
     return Submitted(file, entry, [_answered(row) for row in rows])
 

@@ -99,7 +99,7 @@ def test_what_cannot_be_measured_is_one_sentence(
     only_made = lambda include_path, include_defaults=False: made(include_path, include_defaults=False)  # noqa: E731
     made = lm_eval.tasks.TaskManager
     monkeypatch.setattr(lm_eval.tasks, "TaskManager", only_made)
-    with pytest.raises(module.UserError, match=r"no task 'made_on', did you mean 'made_one'\?"):
+    with pytest.raises(module.UserError, match=r"no task 'made_on'"):
         module._load(module.Asked(["made_on"], tasks))
     assert not (run / "tax.json").exists()
 
