@@ -130,8 +130,10 @@ def _load(asked: Asked) -> dict[str, dict[str, Any]]:
         manager = TaskManager(include_path=folder)
     for name in asked.tasks:
         if name not in manager.all_tasks:
-            near = did_you_mean(name, manager.all_tasks) if len(manager.all_tasks) < 100 else ""
-            raise UserError(f"--tasks: lm-eval has no task '{name}'{near}; `lm_eval ls tasks` lists them")
+            near = did_you_mean(name, manager.all_tasks)
+            if len(near) > 100:  # all of thousands
+                near = "; `lm_eval ls tasks` lists them"
+            raise UserError(f"--tasks: lm-eval has no task '{name}'{near}")
     try:
         loaded = {name: manager.load([name])["tasks"] for name in asked.tasks}
     except ConnectionError as error:

@@ -96,10 +96,15 @@ def test_what_cannot_be_measured_is_one_sentence(
         assert says in capsys.readouterr().err
     import lm_eval.tasks
 
-    only_made = lambda include_path, include_defaults=False: made(include_path, include_defaults=False)  # noqa: E731
-    made = lm_eval.tasks.TaskManager
-    monkeypatch.setattr(lm_eval.tasks, "TaskManager", only_made)
-    with pytest.raises(module.UserError, match=r"no task 'made_on'"):
+    manager = lm_eval.tasks.TaskManager
+    monkeypatch.setattr(  # without looking through its own
+        lm_eval.tasks,
+        "TaskManager",
+        lambda include_path, include_defaults=False: manager(
+            include_path=include_path, include_defaults=False
+        ),
+    )
+    with pytest.raises(module.UserError, match=r"no task 'made_on', did you mean 'made_one'\?"):
         module._load(module.Asked(["made_on"], tasks))
     assert not (run / "tax.json").exists()
 
