@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fspo_bench.synth.files import Lines, Row, rows_of
 
-AT_HAND = 256  # questions kept in memory
+AT_HAND = 2048  # questions kept in memory, some ten kilobytes each
 
 
 class Asked(NamedTuple):
