@@ -33,13 +33,17 @@ def own_home() -> None:
 
 @contextmanager
 def answering(served: Served, port: int, log: Path) -> Iterator[str]:
-    """The command that `fspo-bench serve` prints, on a CPU."""
-    vllm, *words = served.command(port)
+    """The command that `fspo-bench serve` prints, on a CPU, where `vllm serve` itself does not start."""
+    _, _, model, *words = served.command(port)
+    words = ["-m", "vllm.entrypoints.openai.api_server", "--model", model, *words]
     words += ["--enforce-eager", "--max-model-len", "2048"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
     with log.open("w") as out:
         server = subprocess.Popen(
-            [Path(os.environ["VLLM_VENV"]) / "bin" / vllm, *words], stdout=out, stderr=out, env=environment
+            [Path(os.environ["VLLM_VENV"]) / "bin" / "python", *words],
+            stdout=out,
+            stderr=out,
+            env=environment,
         )
     try:
         for _ in range(900):
