@@ -7,6 +7,7 @@ PATH leads nowhere, so that it starts nothing and reports what it was asked for.
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -32,7 +33,7 @@ TOOLS = (
 """Programs that documents may name beside fspo-bench."""
 FENCE = re.compile(r"^(<!-- run -->\n)?( *)(`{3,}|~{3,})([^\n`]*)\n(.*?)^\2\3[ \t]*$", re.M | re.S)
 TOP = tuple(f"{d.name}/" for d in ROOT.iterdir() if d.is_dir() and not d.name.startswith((".", "runs")))
-REPORT = 'command_not_found_handle() { printf "%s\\0" "$@" $\'\\n\' >> "$REPORT"; }\nset -f\n'
+REPORT = 'command_not_found_handle() { printf "%s\\0" "$@" > "$REPORT/$EPOCHREALTIME-$BASHPID"; }\nset -f\n'
 
 WHERE = packs()[:1]
 METHODS, TASKS, JUDGES = find_methods(WHERE), find_tasks(WHERE), find_judges(WHERE)
@@ -80,16 +81,17 @@ RUN_PAGES = sorted({b.page for b in SHELLS if b.run})
 
 
 def commands(block: Block, folder: Path) -> list[list[str]]:
-    """What bash would start, word by word; patterns of file names stay as they are."""
-    report = folder / "report"
-    report.unlink(missing_ok=True)
+    """What bash would start, word by word; patterns of file names stay as they are.
+
+    Each call reports into a file of its own, named by its time: the ends of a pipe run at once.
+    """
+    report = Path(tempfile.mkdtemp(prefix="report-", dir=folder))
     done = subprocess.run(
         ["/bin/bash", "-c", REPORT + block.text], cwd=folder, capture_output=True, text=True, check=False,
         env={"PATH": "/nowhere", "REPORT": str(report)},
     )  # fmt: skip
     assert "syntax error" not in done.stderr, f"{block.page}, line {block.line}: {done.stderr}"
-    told = report.read_text(encoding="utf-8") if report.is_file() else ""
-    return [call.split("\0")[:-1] for call in told.split("\n\0")[:-1]]
+    return [call.read_text(encoding="utf-8").split("\0")[:-1] for call in sorted(report.iterdir())]
 
 
 @pytest.mark.parametrize("block", SHELLS, ids=lambda b: f"{b.page}:{b.line}")
