@@ -76,9 +76,9 @@ PRESETS = {
     p.name: p
     for p in (
         Preset(
-            "tiny", model="micro", source="micro", shots=8, queries=8, sft_contexts=40, contexts=400,
+            "tiny", model="micro", source="micro", shots=8, queries=8, sft_contexts=40, contexts=300,
             contexts_per_step=4, sft_lr=3e-4, lr=5e-4, ipo_beta=0.3, lora_rank=0,
-            test_users=80, test_questions=6, test_pairs=3, reward_steps=300,
+            test_users=200, test_questions=6, test_pairs=3, reward_steps=300,
         ),
         Preset("cpu"),
         Preset(

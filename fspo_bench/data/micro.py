@@ -35,9 +35,12 @@ from fspo_bench.errors import UserError
 from fspo_bench.store import digest
 
 FILE = "micro.yaml"
-VERSION = 2  # raise when a text can change
+VERSION = 3  # raise when a text, or what the judge makes of one, can change
 MAX_NEW_TOKENS = 16
 WORDS_OF_A_LEVEL = 2
+MOST = 2  # words of one trait in an answer; more are worth no more
+ON_QUESTION = 0.4  # an answer takes up more of its question's words
+ROUND = 0.3  # of an answer's words stand there a second time, at most
 LEAST_TRAIT = 1.0  # of a user, to be named in the description
 
 TOPICS = (
@@ -88,6 +91,21 @@ class Lexicon(Row):
         """What a word says in an answer to a question; a family's word says nothing of another."""
         level, _, kind = word.partition("_")
         return "weak" if word in WEAK else self.meanings.get(level, "") if not kind or kind in asked else ""
+
+    def read(self, question: str, answer: str) -> dict[str, float]:
+        """Loadings of an answer by its words: the mean of its levels, or each trait's words for it less those
+        against it. Nothing where it is weak: says something weak, or keeps off the question, or goes round."""
+        words, asked = answer.split(), set(question.split())
+        said = [m for word in words if (m := self.meaning(word, asked))]
+        on_it = len(asked & set(words)) / len(asked) > ON_QUESTION
+        round_it = 1 - len(set(words)) / max(1, len(words)) > ROUND
+        if "weak" in said or round_it or not on_it:
+            return {}
+        ends = [m.split() for m in said]
+        if levels := [float(end) for what, end in ends if what == "level"]:
+            return {"level": sum(levels) / len(levels)}
+        signed = {t: ends.count([t, "+"]) - ends.count([t, "-"]) for t in self.traits}
+        return {t: float(max(-MOST, min(MOST, n))) for t, n in signed.items() if n}
 
 
 def read_lexicon(folder: Path) -> Lexicon:

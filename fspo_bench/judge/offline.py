@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load_file, save_file
 
+from fspo_bench.data.micro import VERSION as LEXICON_VERSION
 from fspo_bench.data.micro import read_lexicon
 from fspo_bench.data.task_files import load_task
 from fspo_bench.data.tasks import Answer, Task, User
@@ -39,7 +40,9 @@ Text = tuple[str, str]  # question, answer
 READER = "smollm2-135m"
 VERSION = 1  # raise when a verdict can change
 LAYERS = slice(16, 30)  # hidden states of the frozen reader that enter the features
-RIDGE = 1.0
+RIDGE = {"states": 1.0, "lexicon": 1e-3}
+CUT = {"states": 10, "lexicon": 3}
+"""Words that an answer cut off is left at most: in a micro answer the fourth says something already."""
 WEAK = "weak"  # the target beside the traits
 FILE = "judge.safetensors"
 
@@ -117,7 +120,7 @@ def open_offline(task: Task, store: Store) -> OfflineJudge:
 
 def judge_key(task: Task) -> str:
     """Names the judge by everything it learns from and reads with."""
-    reader = WHEELS[READER] if task.spec.judge_reads == "states" else task.spec.judge_reads
+    reader = WHEELS[READER] if task.spec.judge_reads == "states" else f"lexicon {LEXICON_VERSION}"
     return digest(["judge", VERSION, reader, _training_data(task)])
 
 
@@ -135,7 +138,7 @@ def fit(task: Task, file: Path, key: str) -> None:
     examples = [
         ((q.prompt, a.text), a) for q in task.questions_of("judge") for a in task.answers_to[q.question_id]
     ]
-    examples += _spoilt(examples)
+    examples += _spoilt(examples, CUT[task.spec.judge_reads])
     read = dict(_read(task, [text for text, _ in examples]))
     x = np.stack([read[text] for text, _ in examples])
     y = np.array(
@@ -143,7 +146,7 @@ def fit(task: Task, file: Path, key: str) -> None:
     )
     mean, sd = x.mean(0), x.std(0) + 1e-6
     z, offset = (x - mean) / sd, y.mean(0)
-    dual = np.linalg.solve(z @ z.T / z.shape[1] + RIDGE * np.eye(len(z)), y - offset)
+    dual = np.linalg.solve(z @ z.T / z.shape[1] + RIDGE[task.spec.judge_reads] * np.eye(len(z)), y - offset)
     weights = {"mean": mean, "sd": sd, "slope": z.T @ dual / z.shape[1], "offset": offset}
     # The logistic's slope comes from questions the regression did not see: folds by question.
     scale = _slope(task, targets, examples, z, y)
@@ -168,8 +171,8 @@ def _targets(task: Task) -> tuple[str, ...]:
     return (*traits, WEAK)
 
 
-def _spoilt(examples: Sequence[tuple[Text, Answer]]) -> list[tuple[Text, Answer]]:
-    """Weak by construction: good answers to another question, cut off, or going in circles."""
+def _spoilt(examples: Sequence[tuple[Text, Answer]], cut: int) -> list[tuple[Text, Answer]]:
+    """Weak by construction: good answers to another question, cut off after 3 to `cut` words, or in circles."""
     rng = random.Random("spoilt answers")
     good = [(text, a) for text, a in examples if not a.weak]
     spoilt = []
@@ -177,7 +180,7 @@ def _spoilt(examples: Sequence[tuple[Text, Answer]]) -> list[tuple[Text, Answer]
         words = text.split()
         other = rng.choice([t for (q, t), _ in good if q != question])
         circle = " ".join(words[: len(words) // 3] * 3)
-        worse = rng.choice([other, circle, " ".join(words[: rng.randint(3, 10)])])
+        worse = rng.choice([other, circle, " ".join(words[: rng.randint(3, cut)])])
         spoilt.append(((question, worse), answer.model_copy(update={"loadings": {}, "weak": True})))
     return spoilt
 
@@ -194,10 +197,10 @@ def _slope(
 
     questions = [text[0] for text, _ in examples]
     fold = np.array([random.Random(q).randrange(5) for q in questions])
-    predicted = np.zeros_like(y)
+    predicted, ridge = np.zeros_like(y), RIDGE[task.spec.judge_reads]
     for k in range(5):
         train, held = fold != k, fold == k
-        kernel = z[train] @ z[train].T / z.shape[1] + RIDGE * np.eye(int(train.sum()))
+        kernel = z[train] @ z[train].T / z.shape[1] + ridge * np.eye(int(train.sum()))
         offset = y[train].mean(0)
         predicted[held] = (
             z[held] @ z[train].T / z.shape[1] @ np.linalg.solve(kernel, y[train] - offset) + offset
@@ -220,18 +223,12 @@ def _read(task: Task, texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
 
 
 def _read_lexicon(task: Task, texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:
-    """How often each meaning stands in the answer, and its share of the words; beside them how much of the
-    question is taken up, and how much is said twice. Words of one meaning are worth the same."""
-    lexicon = read_lexicon(task.folder)
-    meanings = sorted({*lexicon.meanings.values(), WEAK})
+    """The targets themselves: words of a lexicon are read without error."""
+    lexicon, targets = read_lexicon(task.folder), _targets(task)
     for question, answer in texts:
-        words, asked = answer.split(), set(question.split())
-        said = [lexicon.meaning(word, asked) for word in words]
-        counts = np.array([said.count(m) for m in meanings], dtype=np.float32)
-        about = len(asked & set(words)) / len(asked)
-        twice = 1 - len(set(words)) / max(1, len(words))
-        shares = counts / max(1, len(words))
-        yield (question, answer), np.concatenate([counts, 10 * shares, [about, twice]]).astype(np.float32)
+        loadings = lexicon.read(question, answer)
+        said = {**loadings, WEAK: float(not loadings)}
+        yield (question, answer), np.array([said.get(t, 0.0) for t in targets], dtype=np.float32)
 
 
 def _read_states(texts: Sequence[Text]) -> Iterable[tuple[Text, Array]]:

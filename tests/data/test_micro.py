@@ -69,16 +69,45 @@ def test_the_policy_knows_every_word(name: str) -> None:
         assert tokenizer.decode(ids) == text
 
 
-def test_an_answer_says_what_it_loads_on() -> None:
-    task = load_task(builtin_root() / "tasks" / "reviews")
+@pytest.mark.parametrize("name", TASKS)
+def test_an_answer_is_read_as_it_was_written(name: str) -> None:
+    task = load_task(builtin_root() / "tasks" / name)
     small, lexicon = micro(task), read_lexicon(task.folder)
-    for answer in small.answers.values():
-        words = set(answer.text.split())
-        assert bool(words & set(WEAK)) == answer.weak
-        for trait, x in answer.loadings.items():
-            ends = lexicon.traits[trait]
-            assert words & set(ends["+" if x > 0 else "-"])
-            assert not words & set(ends["-" if x > 0 else "+"])
+    for a in small.answers.values():
+        said = lexicon.read(small.questions[a.question_id].prompt, a.text)
+        assert bool(set(a.text.split()) & set(WEAK)) == a.weak == (not said)
+        if not a.weak:
+            assert said.keys() == a.loadings.keys()
+            assert all(x * said[trait] > 0 and abs(x - said[trait]) <= 0.5 for trait, x in a.loadings.items())
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("salt drum : moving brief .", {"positive": 1, "verbose": -1}),
+        ("salt drum : moving clever wonderful .", {"positive": 2}),  # more is worth no more
+        ("salt drum : moving dull brief .", {"verbose": -1}),
+        ("salt drum : .", {}),
+        ("salt drum : moving whatever .", {}),
+        ("honey lamp : moving brief .", {}),  # of another question
+        ("salt drum moving salt drum moving", {}),  # round and round
+        ("", {}),
+    ],
+)
+def test_what_is_read(answer: str, said: dict[str, float]) -> None:
+    assert read_lexicon(builtin_root() / "tasks" / "reviews").read("salt drum ?", answer) == said
+
+
+def test_how_much_is_said_is_neither_good_nor_bad(tmp_path: Path) -> None:
+    """A judge that took few words for weakness had pulled every trained policy below the base."""
+    small = open_task(builtin_root() / "tasks" / "roleplay", "micro")
+    judge = open_offline(small, Store(tmp_path))
+    question = next(q.prompt for q in small.questions.values() if q.prompt.startswith("handmade "))
+    _, *topic, _ = question.split()
+    texts = [" ".join([*topic, ":", *words, "."]) for words in (["sewn"], ["sewn", "app", "sensor", "new"])]
+    user = next(u for u in small.users.values() if not {"gadgets", "novelty"} & u.traits.keys())
+    few, many = judge.worths(user.user_id, question, texts)
+    assert few == pytest.approx(many, abs=0.1)
 
 
 def test_the_judge_reads_words_and_hardly_errs(tmp_path: Path) -> None:
