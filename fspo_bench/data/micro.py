@@ -94,7 +94,7 @@ class Lexicon(Row):
 
     def read(self, question: str, answer: str) -> dict[str, float]:
         """Loadings of an answer by its words: the mean of its levels, or each trait's words for it less those
-        against it. Nothing where it is weak: says something weak, or keeps off the question, or goes round."""
+        against it. None where it is weak: says something weak, or keeps off the question, or goes round."""
         words, asked = answer.split(), set(question.split())
         said = [m for word in words if (m := self.meaning(word, asked))]
         on_it = len(asked & set(words)) / len(asked) > ON_QUESTION

@@ -172,7 +172,7 @@ def _targets(task: Task) -> tuple[str, ...]:
 
 
 def _spoilt(examples: Sequence[tuple[Text, Answer]], cut: int) -> list[tuple[Text, Answer]]:
-    """Weak by construction: good answers to another question, cut off after 3 to `cut` words, or in circles."""
+    """Weak by construction: answers to another question, cut off after 3 to `cut` words, or in circles."""
     rng = random.Random("spoilt answers")
     good = [(text, a) for text, a in examples if not a.weak]
     spoilt = []

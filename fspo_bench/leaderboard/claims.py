@@ -37,6 +37,8 @@ class Finding:
     difference: Estimate
     p: float | None
     """Two-sided, by flipping users' signs; None where nothing is paired."""
+    confounded: str = ""
+    """Why it counts for nothing."""
 
 
 def pooled(runs: Sequence[Finished]) -> dict[Place, float]:
@@ -51,9 +53,14 @@ def pooled(runs: Sequence[Finished]) -> dict[Place, float]:
 
 def paired(better: Wins, worse: Wins) -> tuple[Estimate, float]:
     """The difference on what both have, and its sign-flip p."""
-    differences = {p: better[p] - worse[p] for p in sorted(better.keys() & worse.keys())}
+    differences = less(better, worse)
     by_user = ByUser.of(list(differences.values()), [user for user, *_ in differences])
     return mean_of(differences, GAIN), sign_flip_p(by_user)
+
+
+def less(wins: Wins, others: Wins) -> Wins:
+    """By how much, on what both have."""
+    return {p: wins[p] - others[p] for p in sorted(wins.keys() & others.keys())}
 
 
 def unpaired(better: Wins, worse: Wins) -> Estimate:

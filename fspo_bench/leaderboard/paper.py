@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from fspo_bench.errors import UserError, did_you_mean
 from fspo_bench.packs import builtin_root
 
-CLAIM = re.compile(r"(\w+)(?:\.(\w+))? (>=?) (\w+)(?:\.(\w+))?")
+CLAIM = re.compile(r"(\w+)(?:\.(\w+))? (>=?) (\w+)(?:\.(\w+))?(?: beside (\w+))?")
 
 
 class _Part(BaseModel):
@@ -43,23 +43,27 @@ class Row(_Part):
 
 
 class Claim(_Part):
-    """`better` stands above `worse`, or (`>=`) is no further below it than a margin."""
+    """`better` stands above `worse`, or (`>=`) is no further below it than a margin; `beside` a third row,
+    each by how far it is from that one in its own column."""
 
     text: str
     better: str
     better_column: str
     worse: str
     worse_column: str
+    beside: str
     strict: bool
 
     @classmethod
     def parse(cls, text: str) -> Claim:
-        """`fspo > ipo`, on every column; `fspo.trained >= fspo.interpolated`, between two."""
+        """`fspo > ipo`, on every column; `fspo.trained >= fspo.interpolated beside oracle`, between two."""
         if not (found := CLAIM.fullmatch(text)):
-            raise ValueError(f"'{text}' is no claim: write ROW > ROW or ROW.COLUMN >= ROW.COLUMN")
-        better, better_column, sign, worse, worse_column = found.groups(default="")
+            raise ValueError(
+                f"'{text}' is no claim: write ROW > ROW or ROW.COLUMN >= ROW.COLUMN [beside ROW]"
+            )
+        better, better_column, sign, worse, worse_column, beside = found.groups(default="")
         return cls(text=text, better=better, better_column=better_column, worse=worse,
-                   worse_column=worse_column, strict=sign == ">")  # fmt: skip
+                   worse_column=worse_column, beside=beside, strict=sign == ">")  # fmt: skip
 
 
 class PaperTable(_Part):
@@ -72,6 +76,8 @@ class PaperTable(_Part):
     columns: dict[str, Column]
     rows: list[Row]
     claims: list[str]
+    confounded: dict[str, str] = {}
+    """Claims that are put to the test too, but count for nothing, and why."""
 
     @property
     def unit(self) -> str:
@@ -84,7 +90,7 @@ class PaperTable(_Part):
 
     @property
     def parsed_claims(self) -> list[Claim]:
-        return [Claim.parse(text) for text in self.claims]
+        return [Claim.parse(text) for text in (*self.claims, *self.confounded)]
 
     @model_validator(mode="after")
     def _names_are_known(self) -> PaperTable:
@@ -95,7 +101,7 @@ class PaperTable(_Part):
             for column in row.paper:
                 _known(column, self.columns, f"row '{row.id}': column")
         for claim in self.parsed_claims:
-            for row_id in (claim.better, claim.worse):
+            for row_id in filter(None, (claim.better, claim.worse, claim.beside)):
                 _known(row_id, ids, f"claim '{claim.text}': row")
             for column in filter(None, (claim.better_column, claim.worse_column)):
                 _known(column, self.columns, f"claim '{claim.text}': column")

@@ -12,7 +12,7 @@ from fspo_bench.evaluate.compare import mean_of, read_run
 from fspo_bench.evaluate.metrics import TRAINED
 from fspo_bench.evaluate.results import Metric
 from fspo_bench.evaluate.stats import Estimate
-from fspo_bench.leaderboard.claims import MARGIN, Finding, Wins, outcome, paired, pooled, unpaired
+from fspo_bench.leaderboard.claims import MARGIN, Finding, Wins, less, outcome, paired, pooled, unpaired
 from fspo_bench.leaderboard.diversity import likeness
 from fspo_bench.leaderboard.paper import Claim, PaperTable, Row
 from fspo_bench.leaderboard.tables import shown
@@ -89,7 +89,11 @@ def reproduced(table: PaperTable, cells: Mapping[Cell, Sequence[Request]], store
     a_request = next(iter(cells.values()))[0]
     return Reproduced(
         table, title_of(a_request.preset), {cell: mean_of(w) for cell, w in wins.items()},
-        [f for claim in table.parsed_claims for f in _findings(claim, wins, list(table.columns))],
+        [
+            replace(f, confounded=table.confounded.get(claim.text, ""))
+            for claim in table.parsed_claims
+            for f in _findings(claim, wins, list(table.columns))
+        ],
         max(map(len, cells.values())),
     )  # fmt: skip
 
@@ -110,6 +114,8 @@ def _of_group(wins: Wins, task: Task, group: str) -> Wins:
 def _findings(
     claim: Claim, wins: Mapping[tuple[str, str], Wins], columns: Sequence[str]
 ) -> Iterator[Finding]:
+    if claim.beside:
+        wins = {(row, c): less(of, wins[claim.beside, c]) for (row, c), of in wins.items()}
     if claim.better_column != claim.worse_column:
         better = wins[claim.better, claim.better_column]
         worse = wins[claim.worse, claim.worse_column]
@@ -141,9 +147,10 @@ def side_by_side(found: Reproduced) -> str:
     for f in found.findings:
         d, p = f.difference, "" if f.p is None else f", p {f.p:.4f}"
         where = f" on {f.column}" if len(columns) > 1 and f.column else ""
+        aside = f"; counts for nothing: {f.confounded}" if f.confounded else ""
         lines.append(
             f"{f.outcome:<15} {f.claim:<{wide}}{where}: {d.value:+.1f} [{d.low:+.1f}, {d.high:+.1f}]"
-            f"{p} ({d.n_users} {found.table.unit}s)"
+            f"{p} ({d.n_users} {found.table.unit}s){aside}"
         )
     lines.append(f"> : the whole interval is above 0; >= : above -{MARGIN:g} points.")
     return "\n".join(lines)
@@ -179,6 +186,7 @@ def dumped(found: Reproduced) -> dict[str, Any]:
                 "outcome": f.outcome,
                 "difference": Metric.of(f.difference).model_dump(),
                 "p": f.p,
+                "confounded": f.confounded,
             }
             for f in found.findings
         ],

@@ -46,6 +46,7 @@ def test_claims_are_read() -> None:
     assert (claim.better, claim.better_column, claim.worse, claim.worse_column) == ("a", "x", "b", "y")
     assert not claim.strict
     assert Claim.parse("fspo > ipo").strict
+    assert Claim.parse("a.x >= b.y beside c").beside == "c"
 
 
 GOOD = {
@@ -60,6 +61,8 @@ GOOD = {
     [
         ({"claims": ["a > zz"]}, "row 'zz' is not there"),
         ({"claims": ["a.d > b.c"]}, "column 'd' is not there"),
+        ({"claims": ["a > b beside zz"]}, "row 'zz' is not there"),
+        ({"confounded": {"a > zz": "why"}}, "row 'zz' is not there"),
         ({"claims": ["a is better than b"]}, "is no claim"),
         ({"rows": [{"id": "a", "name": "A"}, {"id": "a", "name": "A"}]}, "two rows are called 'a'"),
         ({"rows": [{"id": "a", "name": "A", "paper": {"d": 1}}], "claims": []}, "column 'd' is not there"),

@@ -26,6 +26,7 @@ rows:
   - {id: oracle, name: Oracle, method: oracle, paper: {trained: 90.9}, secondary: true}
   - {id: nobody, name: Not ours, paper: {new: 12.5}}
 claims: [CLAIM, oracle.trained >= base.new]
+confounded: {ASIDE}
 """
 Reproduce = Callable[..., tuple[int, str, str]]
 
@@ -38,8 +39,10 @@ def reproduce(
     tables = tmp_path / "tables"
     tables.mkdir()
     monkeypatch.setattr(paper, "folder", lambda: tables)
-    (tables / "good.yaml").write_text(TABLE.replace("CLAIM", "oracle >= base"))
-    (tables / "bad.yaml").write_text(TABLE.replace("CLAIM", "base > oracle"))
+    good, never = TABLE.replace("CLAIM", "oracle >= base"), "base > oracle"
+    (tables / "good.yaml").write_text(good.replace("{ASIDE}", "{}"))
+    (tables / "bad.yaml").write_text(TABLE.replace("CLAIM", never).replace("{ASIDE}", "{}"))
+    (tables / "aside.yaml").write_text(good.replace("{ASIDE}", f"{{{never}: other users}}"))
 
     def reproduce(*argv: str) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -68,6 +71,25 @@ def test_ours_stand_beside_the_papers_and_claims_are_tested(reproduce: Reproduce
 def test_strict_is_for_claims_that_do_not_hold(reproduce: Reproduce) -> None:
     assert reproduce("bad")[0] == 0
     assert reproduce("bad", "--strict")[0] == 1
+
+
+def test_a_confounded_claim_is_put_to_the_test_and_counts_for_nothing(reproduce: Reproduce) -> None:
+    code, out, _ = reproduce("aside", "--strict")
+    assert code == 0
+    told = [line for line in out.splitlines() if line.endswith("counts for nothing: other users")]
+    assert len(told) == 2
+    assert not any(line.startswith("holds") for line in told)
+
+
+def test_groups_beside_what_each_can_reach(reproduce: Reproduce, tmp_path: Path) -> None:
+    """Each group less its own oracle: against the oracle itself no group has anything to show."""
+    (tmp_path / "tables" / "beside.yaml").write_text(
+        TABLE.replace("CLAIM", "oracle.trained >= oracle.new beside oracle").replace("{ASIDE}", "{}")
+    )
+    _, out, _ = reproduce("beside", "--json")
+    claim, plain = json.loads(out)[0]["claims"]
+    assert (claim["outcome"], claim["difference"]["value"]) == ("holds", 0)
+    assert plain["difference"]["value"] != 0
 
 
 def test_a_finished_table_is_told_from_the_runs(reproduce: Reproduce) -> None:
@@ -110,6 +132,7 @@ def test_likeness_of_answers(reproduce: Reproduce, tmp_path: Path, monkeypatch: 
         .replace(", group: trained users", "").replace(", group: new users", "")
         .replace("trained", "mean").replace("new", "median")
         .replace("[CLAIM, oracle.mean >= base.median]", "[base.mean > oracle.mean]")
+        .replace("{ASIDE}", "{}")
     )  # fmt: skip
     code, out, _ = reproduce("alike")
     assert code == 0
