@@ -15,6 +15,7 @@ from fspo_bench.cli import main
 from fspo_bench.errors import UserError
 from fspo_bench.grid import Planned
 from fspo_bench.packs import builtin_root
+from fspo_bench.verbs.common import command
 from tests.conftest import write_task
 from tests.made import a_record, edit, rated_task
 
@@ -392,3 +393,11 @@ def test_light_verbs_import_nothing_heavy(argv: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stderr == "[] 0\n"
     assert done.stdout
+
+
+@pytest.mark.parametrize("place", [("--output-path", "/home/me/runs"), ("--output_path=/home/me/runs",)])
+def test_a_record_says_what_was_typed_and_not_where_it_went(
+    monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["fspo-bench", "run", *place, "--set", "note=two words"])
+    assert command() == "fspo-bench run --set 'note=two words'"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fspo_bench.errors import UserError
+
+OUTPUT = ("--output-path", "--output_path")
 
 if TYPE_CHECKING:
     from fspo_bench.data.tasks import Task
@@ -36,8 +39,14 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def command() -> str:
-    """What was typed, for records."""
-    return " ".join(["fspo-bench", *sys.argv[1:]])
+    """What was typed, for records; without the place on this machine that runs went to."""
+    kept, typed = ["fspo-bench"], iter(sys.argv[1:])
+    for word in typed:
+        if word in OUTPUT:
+            next(typed, None)
+        elif word.partition("=")[0] not in OUTPUT:
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def chosen_judge(arguments: argparse.Namespace) -> Chosen:
