@@ -196,15 +196,22 @@ def _between_marks(page: Path, text: str) -> str:
     return f"{around.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{around.split(END)[1]}"
 
 
-def write_tables(files: Mapping[Path, str]) -> None:
-    """Write each file whole."""
+def write_tables(files: Mapping[Path, str], out: Path) -> None:
+    """Write each file whole, and remove the LaTeX of boards that are gone."""
     for file, content in files.items():
         write_atomic(file, content)
+    for file in _gone(files, out):
+        file.unlink()
 
 
-def differing(files: Mapping[Path, str]) -> list[Path]:
-    """Those that are not, or not so, on disk."""
-    return [f for f, text in files.items() if not f.is_file() or f.read_text(encoding="utf-8") != text]
+def differing(files: Mapping[Path, str], out: Path) -> list[Path]:
+    """Those that are not, or not so, on disk, and the LaTeX of boards that are gone."""
+    differ = [f for f, text in files.items() if not f.is_file() or f.read_text(encoding="utf-8") != text]
+    return differ + _gone(files, out)
+
+
+def _gone(files: Mapping[Path, str], out: Path) -> list[Path]:
+    return sorted(set((out / "latex").glob("*.tex")) - files.keys())
 
 
 def listing(boards: Sequence[Board]) -> str:

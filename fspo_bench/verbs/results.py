@@ -152,12 +152,12 @@ def leaderboard(arguments: argparse.Namespace) -> int:
         return 0
     files = tables(found, [read_table(name) for name in table_names()], arguments.out)
     if arguments.check:
-        stale = differing(files)
+        stale = differing(files, arguments.out)
         for file in stale:
             print(
                 f"{file}: differs from the records; give `fspo-bench leaderboard` and commit what it writes"
             )
         return int(bool(stale))
-    write_tables(files)
+    write_tables(files, arguments.out)
     print(json.dumps([str(f) for f in files]) if arguments.json else listing(found))
     return 0

@@ -1,6 +1,5 @@
 """Tables are generated, and any difference from the records is seen."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from fspo_bench.cli import main
 from fspo_bench.leaderboard.tables import BEGIN, END, changes
 from fspo_bench.packs import builtin_root
+from fspo_bench.verbs.common import command
 from tests.leaderboard.test_records import Submit, quick_reader, run, submit
 
 __all__ = ["quick_reader", "run", "submit"]
@@ -42,7 +42,7 @@ def test_tables_are_written_and_checked(
         "| few_shot |",
         "judge offline, right on",
         "4 users",
-        "\n```\n" + " ".join(["fspo-bench", *sys.argv[1:]]),
+        f"\n```\n{command()}",
         "82.6",
         "* ",
     ):
@@ -55,6 +55,21 @@ def test_tables_are_written_and_checked(
     assert tex.read_text().count("\\\\") == 3
     (out / "leaderboard.csv").write_text("edited")
     assert leaderboard(out, "--check") == 1
+
+
+def test_tables_of_a_board_that_is_gone_go(
+    run: Callable[..., Path], submit: Submit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit(run("base"))
+    out = tmp_path / "board"
+    assert leaderboard(out) == 0
+    gone = out / "latex" / "of-yesterday.tex"
+    gone.write_text("")
+    assert leaderboard(out, "--check") == 1
+    assert "of-yesterday.tex: differs" in capsys.readouterr().out
+    assert leaderboard(out) == 0
+    assert len(list(gone.parent.iterdir())) == 1
+    assert not gone.exists()
 
 
 def test_a_change_of_the_records_is_told_line_by_line() -> None:
