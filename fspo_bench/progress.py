@@ -61,8 +61,8 @@ def _line(label: str, done: int, total: int, seconds: float, terminal: bool) -> 
     if done == total:
         when = f"in {clock(seconds)}"
     else:
-        when = f"ETA {clock(seconds / done * (total - done))}" if done else "ETA ?"
-    text = f"{label}: {done}/{total}, {when}"
+        when = f"ETA {clock(seconds / done * (total - done))}" if 0 < done < total else "ETA ?"
+    text = f"{label}: {done}/{total if done <= total else '?'}, {when}"
     print(f"\r{text:<78}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
 
