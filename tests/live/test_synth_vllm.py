@@ -1,4 +1,9 @@
-"""A task made with a real vLLM server and the 135M model (`make test-live`): sound, and poor."""
+"""A task made with a real vLLM server and the 135M model (`make test-live`): sound, and poor.
+
+Asked in both orders, this model names the answer shown first 25 times of 26, so every label is a flip, all are
+dropped, and the command ends with "no task". So each pair is asked about in one order, and the report has to say
+what the labels are worth. It also seldom manages to name views, so most answers are plain ones.
+"""
 
 import json
 import os
@@ -29,9 +34,9 @@ DOMAIN = {
         "money": ["counts every coin", "pays gladly for comfort"],
         "company": ["likes to be alone", "loves a crowd"],
     }},
-    "answers": {"views": 3, "plain": 1, "words": [8, 80]},
+    "answers": {"views": 1, "plain": 3, "words": [8, 80]},
     "labels": {"questions": 8, "test_questions": 3, "pairs": 2, "temperature": 1.0},
-    "refinement": {"rounds": 1, "statements": 1},
+    "refinement": {"rounds": 1, "statements": 1}, "without": ["both_orders"],
 }  # fmt: skip
 
 
@@ -51,7 +56,13 @@ def test_a_small_run_makes_a_sound_task(capsys: pytest.CaptureFixture[str], tmp_
     task = load_task(out)
     counts = validate(task)
     assert counts["preferences"] == figures["preferences kept"] >= 20
-    assert figures["pairs labelled"] > figures["preferences kept"], "so small a model goes by the order"
     before = {f.name: f.read_bytes() for f in out.iterdir() if f.is_file()}
     assert main(argv) == 0
     assert {f.name: f.read_bytes() for f in out.iterdir() if f.is_file()} == before
+    capsys.readouterr()
+    assert main(["synth-report", str(out), "--json"]) == 0
+    told = capsys.readouterr().out
+    print(told)
+    measures = [m for section in json.loads(told)["sections"] for m in section["measures"]]
+    first = next(m for m in measures if m["what"].startswith("verdicts for the answer shown first"))
+    assert first["value"] > 75, "so small a model goes by the order, and the report says so"
