@@ -1,8 +1,9 @@
 """A task made with a real vLLM server and the 135M model (`make test-live`): sound, and poor.
 
-Asked in both orders, this model names the answer shown first 25 times of 26: labels are flips, all are dropped,
-and the command ends with "no task". So each pair is asked about in one order, and the report has to say what the
-labels are worth. It also seldom manages to name views, so most answers are plain ones.
+Asked in both orders, this model names the answer shown first 25 times of 26: labels are flips, all are
+dropped, and the command ends with "no task". So each pair is asked about in one order, and the report
+has to say what the labels are worth. It also seldom manages to name views, so most answers are plain
+ones.
 """
 
 import json
