@@ -114,16 +114,17 @@ def _of_group(wins: Wins, task: Task, group: str) -> Wins:
 def _findings(
     claim: Claim, wins: Mapping[tuple[str, str], Wins], columns: Sequence[str]
 ) -> Iterator[Finding]:
-    if claim.beside:
-        wins = {(row, c): less(of, wins[claim.beside, c]) for (row, c), of in wins.items()}
+    def side(row: str, column: str) -> Wins:
+        own = wins[row, column]
+        return less(own, wins[claim.beside, column]) if claim.beside else own
+
     if claim.better_column != claim.worse_column:
-        better = wins[claim.better, claim.better_column]
-        worse = wins[claim.worse, claim.worse_column]
+        better, worse = side(claim.better, claim.better_column), side(claim.worse, claim.worse_column)
         difference = unpaired(better, worse)
         yield Finding(claim.text, "", outcome(difference, claim.strict), difference, None)
         return
     for column in [claim.better_column] if claim.better_column else columns:
-        difference, p = paired(wins[claim.better, column], wins[claim.worse, column])
+        difference, p = paired(side(claim.better, column), side(claim.worse, column))
         yield Finding(claim.text, column, outcome(difference, claim.strict), difference, p)
 
 
